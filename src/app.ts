@@ -1,0 +1,178 @@
+import { randomUUID } from 'node:crypto'
+import http from 'node:http'
+import type { Socket } from 'node:net'
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import Fastify, { LogController, type FastifyInstance } from 'fastify'
+import type { DestinationStream } from 'pino'
+import authenticate from './auth/authenticate.js'
+import { newNonce } from './auth/code.js'
+import { memoryCodeStore } from './auth/code-store.memory.js'
+import { redisCodeStore } from './auth/code-store.redis.js'
+import { authRoutes } from './auth/index.js'
+import { authService } from './auth/service.js'
+import { smsSender, type SmsSender } from './auth/sms/index.js'
+import type { Config } from './config.js'
+import { problem, problemBody, type ProblemCode } from './errors.js'
+import { logEvent, loggerOptions } from './logger.js'
+import database from './plugins/database.js'
+import { healthRoutes } from './plugins/health.js'
+import problems, { sendProblem } from './plugins/problem.js'
+import redis from './plugins/redis.js'
+import { profileRoutes } from './profile/index.js'
+import { addressesRepository } from './profile/repository.js'
+import { formats } from './schemas.js'
+import { usersRoutes } from './users/index.js'
+import { usersRepository } from './users/repository.js'
+
+/** What a test may put in the place of the real thing. */
+export interface Overrides {
+  /** Milliseconds since the epoch. */
+  clock?: () => number
+  newNonce?: () => string
+  sms?: SmsSender
+  logStream?: DestinationStream
+}
+
+/** Longest header block and body that are read, in bytes. */
+const maxHeaderBytes = 16_384
+const maxBodyBytes = 16_384
+
+const verifyTokenSuffix = /^((?:\/api\/v1)?\/auth\/verify-token)\/[^?]*/
+
+/** The whole service, not yet listening. Throws ConfigError where a message would not fit into one SMS. */
+export async function buildApp (config: Config, overrides: Overrides = {}): Promise<FastifyInstance> {
+  const clock = overrides.clock ?? Date.now
+  const app = Fastify({
+    logger: { ...loggerOptions(config.logLevel), ...(overrides.logStream && { stream: overrides.logStream }) },
+    logController: new LogController({ disableRequestLogging: true }),
+    // Lines carry request_id themselves: a logger per request would cost every request.
+    childLoggerFactory: (logger) => logger,
+    genReqId: ({ headers }) => {
+      const given = headers['x-request-id']
+      return typeof given === 'string' && /^[A-Za-z0-9_-]{1,64}$/.test(given) ? given : randomUUID()
+    },
+    trustProxy: config.trustProxy.length > 0 && config.trustProxy,
+    bodyLimit: maxBodyBytes,
+    // Two Authorization headers become one that is malformed. A missing Host is no concern of ours.
+    http: { maxHeaderSize: maxHeaderBytes, joinDuplicateHeaders: true, requireHostHeader: false },
+    return503OnClosing: false,
+    // Gateways append the path they ask about, escapes and all.
+    rewriteUrl: ({ url = '/' }) => url.replace(verifyTokenSuffix, '$1'),
+    frameworkErrors: (error, request, reply) => {
+      sendProblem(error.code === 'FST_ERR_MAX_PARAM_LENGTH' ? problem('not_found') : error, request, reply)
+    },
+    clientErrorHandler: answerUnreadable,
+    ajv: { customOptions: { coerceTypes: false, useDefaults: false, removeAdditional: false, allErrors: true, formats } }
+  }).withTypeProvider<TypeBoxTypeProvider>()
+
+  // The default answer of Node to an unknown expectation is a bare 417.
+  app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response))
+  for (const method of http.METHODS) {
+    if (!app.supportedMethods.includes(method)) app.addHttpMethod(method)
+  }
+  acceptEmptyJson(app)
+  const allowed = methodsByPath(app)
+
+  await app.register(problems)
+  await app.register(database, config)
+  await app.register(redis, config)
+  await app.register(authenticate, { ...config, clock })
+
+  const limits = {
+    ttlMs: config.codeTtlSeconds * 1000,
+    resendMs: config.codeResendSeconds * 1000,
+    sendsPerHour: config.codeSendsPerHour,
+    sendsPerDay: config.codeSendsPerDay,
+    maxAttempts: config.codeMaxAttempts
+  }
+  const users = usersRepository(app.db)
+  const auth = authService(config, {
+    db: app.db,
+    users,
+    codes: app.redis ? redisCodeStore(app.redis, limits) : memoryCodeStore(limits),
+    sms: overrides.sms ?? smsSender(config),
+    clock,
+    newNonce: overrides.newNonce ?? newNonce
+  })
+
+  for (const prefix of ['/api/v1/auth', '/auth']) {
+    await app.register(authRoutes, { prefix, auth, resendSeconds: config.codeResendSeconds, tokenTtlSeconds: config.jwtTtlSeconds })
+  }
+  // The one scope whose routes need a signed-in user.
+  await app.register(async (guarded) => {
+    guarded.addHook('onRequest', guarded.authenticate)
+    guarded.addHook('onRequest', (_request, reply, done) => {
+      reply.header('cache-control', 'no-store')
+      done()
+    })
+    await guarded.register(usersRoutes, {
+      prefix: '/users',
+      users,
+      deleteAccount: (request) => auth.deleteAccount(request.user.id, logEvent.bind(null, request))
+    })
+    await guarded.register(profileRoutes, { prefix: '/profile', addresses: addressesRepository(app.db) })
+  }, { prefix: '/api/v1' })
+  await app.register(healthRoutes, { prefix: '/health' })
+
+  refuseOtherMethods(app, allowed)
+  if (['debug', 'trace'].includes(config.logLevel)) {
+    app.addHook('onResponse', async (request, reply) => {
+      request.log.debug({ event: 'answer', status: reply.statusCode, method: request.method, route: request.routeOptions.url, request_id: request.id })
+    })
+  }
+  return app
+}
+
+/** Mobile stacks set a JSON content type on every request: an empty body is no body. */
+function acceptEmptyJson (app: FastifyInstance) {
+  const parse = app.getDefaultJsonParser('error', 'error')
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body === '') done(null, undefined)
+    else parse(request, body, done)
+  })
+}
+
+/** Gathers the methods of every path that is registered from now on. */
+function methodsByPath (app: FastifyInstance) {
+  const paths = new Map<string, Set<string>>()
+  app.addHook('onRoute', ({ url, method }) => {
+    const methods = paths.get(url) ?? new Set()
+    for (const one of [method].flat()) methods.add(one)
+    paths.set(url, methods)
+  })
+  return paths
+}
+
+/** Answers 405 with Allow (RFC 9110, section 15.5.6) to every other method of a known path, before a body is read. */
+function refuseOtherMethods (app: FastifyInstance, paths: Map<string, Set<string>>) {
+  for (const [url, methods] of [...paths]) {
+    const allow = [...methods].join(', ')
+    const method = app.supportedMethods.filter((one) => !methods.has(one))
+    const refuse = () => { throw problem('method_not_allowed', { allow }) }
+    if (method.length > 0) app.route({ method, url, onRequest: refuse, handler: refuse, config: { isPublic: true } })
+  }
+}
+
+const parserErrors: Record<string, ProblemCode> = {
+  HPE_HEADER_OVERFLOW: 'headers_too_large',
+  ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout'
+}
+
+/** Answers what Node's parser could not read as a request (RFC 9457 here too), and ends the connection. */
+function answerUnreadable (error: Error & { code?: string }, socket: Socket) {
+  if (error.code === 'ECONNRESET' || !socket.writable) return
+  const answer = problem(parserErrors[error.code ?? ''] ?? 'bad_request')
+  const requestId = randomUUID()
+  const body = JSON.stringify(problemBody(answer, requestId))
+  socket.end([
+    `HTTP/1.1 ${answer.statusCode} ${http.STATUS_CODES[answer.statusCode]}`,
+    'Content-Type: application/problem+json',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    'Cache-Control: no-store',
+    `X-Request-Id: ${requestId}`,
+    'Connection: close',
+    '',
+    body
+  ].join('\r\n'))
+}

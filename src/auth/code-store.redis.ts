@@ -1,0 +1,140 @@
+import type { Redis, Result } from 'ioredis'
+import { answerOf } from '../plugins/redis.js'
+import { dayMs, hourMs, maxLifeMs, minLeftMs, sendsCeiling, type CodeLimits, type CodeStore, type Issued } from './code-store.js'
+
+/*
+ * One hash a number, with short names so that it stays a listpack of under 350 bytes:
+ *   n nonce  d digest  a wrong guesses  f first sent  x expires   the pending code
+ *   s last sent  h hour begins  i sends in it  b day begins  j sends in it  t sends in it that nothing clears
+ */
+const load = `
+local key = KEYS[1]
+local stored = {}
+local flat = redis.call('HGETALL', key)
+for i = 1, #flat, 2 do stored[flat[i]] = flat[i + 1] end
+local function number(field) return tonumber(stored[field]) or 0 end
+local hour, day = ${hourMs}, ${dayMs}
+`
+
+/* Race: parallel sends to one number must make one message, so cooldown, caps and code are decided in one step. */
+const issue = `${load}
+local now, nonce, digest = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local ttl, resend, perHour, perDay = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local wait = number('s') + resend - now
+if wait > 0 then return {'too_soon', math.min(wait, resend)} end
+local undo = {stored.s or '', stored.n or '', stored.d or '', stored.a or '', stored.f or '', stored.x or ''}
+
+if now >= number('h') + hour then stored.h, stored.i = now, 0 end
+if now >= number('b') + day then stored.b, stored.j, stored.t = now, 0, 0 end
+wait = 0
+if number('i') >= perHour then wait = number('h') + hour - now end
+if number('j') >= perDay or number('t') >= ${sendsCeiling} then wait = number('b') + day - now end
+if wait > 0 then return {'too_many', wait} end
+
+local expires = math.min(now + ttl, number('f') + ${maxLifeMs})
+if not (stored.n and number('x') > now and expires - now >= math.min(${minLeftMs}, ttl)) then
+  stored.n, stored.d, stored.a, stored.f = nonce, digest, 0, now
+  expires = now + ttl
+end
+stored.x, stored.s = expires, now
+stored.i, stored.j, stored.t = number('i') + 1, number('j') + 1, number('t') + 1
+local fields = {}
+for field, value in pairs(stored) do
+  fields[#fields + 1] = field
+  fields[#fields + 1] = value
+end
+redis.call('HSET', key, unpack(fields))
+redis.call('PEXPIRE', key, math.max(number('b') + day, number('h') + hour, expires, now + resend) - now)
+return {'issued', stored.n, tostring(expires), tostring(now), unpack(undo)}
+`
+
+/* Race: a later send, a login or a wrong guess may have come since; only what is still this send's own is undone. */
+const takeBack = `${load}
+if #flat == 0 then return end
+local nonce, sent = ARGV[1], ARGV[2]
+local before = {s = ARGV[3], n = ARGV[4], d = ARGV[5], a = ARGV[6], f = ARGV[7], x = ARGV[8]}
+local function restore(field)
+  if before[field] == '' then redis.call('HDEL', key, field) else redis.call('HSET', key, field, before[field]) end
+end
+for _, field in ipairs({'i', 'j', 't'}) do
+  if number(field) > 0 then redis.call('HINCRBY', key, field, -1) end
+end
+if number('i') <= 1 then redis.call('HDEL', key, 'h', 'i') end
+if number('t') <= 1 then redis.call('HDEL', key, 'b', 'j', 't') end
+if stored.s ~= sent then return end
+restore('s')
+if stored.n ~= nonce then return end
+if before.n ~= nonce then
+  for _, field in ipairs({'n', 'd', 'a', 'f'}) do restore(field) end
+end
+restore('x')
+`
+
+/* Race: of many right guesses one must win, and of many wrong ones only so many may be compared. */
+const redeem = `${load}
+local digest, now, maxAttempts = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+if not stored.n or number('x') <= now then return {'none'} end
+if stored.d == digest then
+  redis.call('HDEL', key, 'n', 'd', 'a', 'f', 'x', 'h', 'i')
+  redis.call('HSET', key, 'j', 0)
+  return {'right', stored.n, stored.d, stored.a, stored.f, stored.x, stored.h or '', stored.i or '', stored.b or '', stored.j or ''}
+end
+local left = maxAttempts - number('a') - 1
+if left > 0 then redis.call('HINCRBY', key, 'a', 1) else redis.call('HDEL', key, 'n', 'd', 'a', 'f', 'x') end
+return {'wrong', math.max(left, 0)}
+`
+
+/* Race: a newer code may have been sent since; it stays, and the counts of both are added. */
+const putBack = `${load}
+local n, d, a, f, x, h, i, b, j = unpack(ARGV)
+if not stored.n then redis.call('HSET', key, 'n', n, 'd', d, 'a', a, 'f', f, 'x', x) end
+if h ~= '' then
+  redis.call('HSET', key, 'h', h)
+  redis.call('HINCRBY', key, 'i', i)
+end
+if b ~= '' and stored.b == b then redis.call('HINCRBY', key, 'j', j) end
+if redis.call('PTTL', key) < 0 then redis.call('PEXPIRE', key, day) end
+`
+
+declare module 'ioredis' {
+  interface RedisCommander<Context> {
+    codeIssue (key: string, ...args: Array<string | number>): Result<[string, ...string[]], Context>
+    codeTakeBack (key: string, ...args: string[]): Result<null, Context>
+    codeRedeem (key: string, ...args: Array<string | number>): Result<[string, ...string[]], Context>
+    codePutBack (key: string, ...args: string[]): Result<null, Context>
+  }
+}
+
+/** Codes in Redis, under `code:` and the key of the number. */
+export function redisCodeStore (redis: Redis, { ttlMs, resendMs, sendsPerHour, sendsPerDay, maxAttempts }: CodeLimits): CodeStore {
+  for (const [name, lua] of Object.entries({ codeIssue: issue, codeTakeBack: takeBack, codeRedeem: redeem, codePutBack: putBack })) {
+    redis.defineCommand(name, { numberOfKeys: 1, lua })
+  }
+
+  return {
+    async issue (key, { nonce, digest }, now) {
+      const [status, ...reply] = await answerOf(redis.codeIssue(`code:${key}`, now, nonce, digest, ttlMs, resendMs, sendsPerHour, sendsPerDay))
+      if (status !== 'issued') return { status: status as 'too_soon' | 'too_many', retryAfterMs: Number(reply[0]) }
+      const [issuedNonce, expiresAt, ...undo] = reply as [string, string, ...string[]]
+      return { status, nonce: issuedNonce, expiresAt: Number(expiresAt), undo }
+    },
+
+    async takeBack (key, { nonce, undo }: Issued) {
+      await answerOf(redis.codeTakeBack(`code:${key}`, nonce, ...undo as string[]))
+    },
+
+    async redeem (key, digest, now) {
+      const [status, ...reply] = await answerOf(redis.codeRedeem(`code:${key}`, digest, now, maxAttempts))
+      if (status === 'right') return { status, undo: reply }
+      return status === 'wrong' ? { status, attemptsRemaining: Number(reply[0]) } : { status: 'none' }
+    },
+
+    async putBack (key, undo) {
+      await answerOf(redis.codePutBack(`code:${key}`, ...undo as string[]))
+    },
+
+    async forget (key) {
+      await answerOf(redis.hdel(`code:${key}`, 'n', 'd', 'a', 'f', 'x'))
+    }
+  }
+}

@@ -1,0 +1,95 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
+import Negotiator from 'negotiator'
+import { isProblem, problem } from '../errors.js'
+import { logEvent } from '../logger.js'
+import { defaultMarket, formatPhone, languages, marketIds, markets, type Language } from '../markets.js'
+import { displayName } from '../users/schemas.js'
+import { logoutSchema, marketsSchema, sendVerificationSchema, verifyCodeSchema, verifyTokenSchema } from './schemas.js'
+import type { AuthService } from './service.js'
+
+/** The language a client prefers (RFC 9110, section 12.5.4); "*" names none. */
+function acceptedLanguage (header = ''): Language | undefined {
+  const named = header.split(',').filter((range) => !range.trim().startsWith('*')).join(',')
+  return named ? new Negotiator({ headers: { 'accept-language': named } }).language([...languages]) as Language | undefined : undefined
+}
+
+interface Options {
+  auth: AuthService
+  resendSeconds: number
+  tokenTtlSeconds: number
+}
+
+/** The routes of /auth. */
+export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth, resendSeconds, tokenTtlSeconds }) => {
+  const audit = (request: FastifyRequest) => logEvent.bind(null, request)
+
+  app.addHook('onRequest', (_request, reply, done) => {
+    reply.header('cache-control', 'no-store')
+    done()
+  })
+
+  app.post('/send-verification', { schema: sendVerificationSchema }, async (request) => {
+    const { phone, language } = request.body
+    const sent = await auth.sendCode(phone, language ?? acceptedLanguage(request.headers['accept-language']), audit(request))
+    return {
+      success: true as const,
+      message: 'A code is on its way by SMS.',
+      phone_number: formatPhone(sent.phone),
+      market: sent.market,
+      language: sent.language,
+      expires_in: sent.expiresInSeconds,
+      expires_in_minutes: Math.ceil(sent.expiresInSeconds / 60),
+      retry_after: resendSeconds
+    }
+  })
+
+  app.post('/verify-code', { schema: verifyCodeSchema }, async (request) => {
+    const { user, isNew, market, issuedAt } = await auth.verifyCode(request.body.phone, request.body.verification_code, audit(request))
+    return {
+      success: true as const,
+      message: 'Signed in.',
+      access_token: app.signToken({ id: user.id, market, issuedAt }),
+      token_type: 'bearer' as const,
+      expires_in: tokenTtlSeconds,
+      user: {
+        id: user.id,
+        phone: user.phoneNumber,
+        name: displayName(user),
+        full_name: user.fullName,
+        is_active: true,
+        is_verified: true,
+        market
+      },
+      market,
+      is_new_user: isNew
+    }
+  })
+
+  app.post('/logout', { schema: logoutSchema, onRequest: app.authenticate }, async (request) => {
+    await auth.logout(request.user.id, audit(request))
+    return { success: true as const, message: 'Signed out on every device.' }
+  })
+
+  app.get('/markets', { schema: marketsSchema }, () => ({
+    supported_markets: marketIds.map((id) => ({
+      market: id,
+      country: markets[id].country,
+      currency: markets[id].currency,
+      currency_code: markets[id].currencyCode,
+      language: markets[id].language,
+      phone_prefix: markets[id].prefix,
+      phone_format: markets[id].phoneFormat
+    })),
+    default_market: defaultMarket
+  }))
+
+  // A gateway passes on the method, headers and body of a request that is not ours to judge: nothing of it is read.
+  const guard: onRequestHookHandler = (request, reply, done) => app.authenticate(request, reply, (error) =>
+    done(isProblem(error) && error.statusCode === 400 ? problem('invalid_token') : error))
+  const answer = (request: FastifyRequest, reply: FastifyReply) => {
+    const { id, market } = request.user
+    reply.header('x-user-id', id).header('x-user-market', market).send({ valid: true, user_id: id, market })
+  }
+  app.route({ method: app.supportedMethods, url: '/verify-token', schema: verifyTokenSchema, onRequest: [guard, answer], handler: answer })
+}

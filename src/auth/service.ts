@@ -1,0 +1,105 @@
+import { randomUUID } from 'node:crypto'
+import type { Config } from '../config.js'
+import { problem } from '../errors.js'
+import type { Audit } from '../logger.js'
+import { isLanguage, markets, parsePhone, type Language } from '../markets.js'
+import type { Database } from '../plugins/database.js'
+import type { User, UsersRepository } from '../users/repository.js'
+import { deriveCode, digestCode, phoneKey } from './code.js'
+import type { CodeStore } from './code-store.js'
+import { SmsRefused, type SmsSender } from './sms/index.js'
+import { smsText } from './sms/text.js'
+
+export interface AuthPorts {
+  db: Database
+  users: UsersRepository
+  codes: CodeStore
+  sms: SmsSender
+  /** Milliseconds since the epoch. */
+  clock: () => number
+  newNonce: () => string
+}
+
+export type AuthService = ReturnType<typeof authService>
+
+/** The flow of a login, free of HTTP. */
+export function authService (config: Config, { db, users, codes, sms, clock, newNonce }: AuthPorts) {
+  const { codeSecret } = config
+
+  return {
+    /**
+     * Sends a code to a number; a code that is still alive is sent again. `language` is what the request asks for.
+     * Throws invalid_request, unsupported_phone, resend_too_soon, too_many_sends, sms_failed, unavailable.
+     */
+    async sendCode (input: string, language: Language | undefined, audit: Audit) {
+      const { phone, market } = parsePhone(input)
+      const known = await users.findByPhone(phone)
+      const key = phoneKey(codeSecret, phone)
+      const now = clock()
+      const nonce = newNonce()
+      const digest = digestCode(codeSecret, phone, deriveCode(codeSecret, phone, nonce))
+      const issued = await codes.issue(key, { nonce, digest }, now)
+      if (issued.status !== 'issued') {
+        audit('limit_hit', { phone }, { limit: issued.status })
+        throw problem(issued.status === 'too_soon' ? 'resend_too_soon' : 'too_many_sends',
+          { retryAfter: Math.ceil(issued.retryAfterMs / 1000) })
+      }
+
+      const code = deriveCode(codeSecret, phone, issued.nonce)
+      const stored = known?.language
+      const spoken = language ?? (isLanguage(stored) ? stored : markets[market].language)
+      try {
+        await sms({ id: randomUUID(), to: phone, text: smsText(config, spoken, code), market, language: spoken })
+      } catch (cause) {
+        audit('sms_failed', { phone })
+        // After a time-out the message may still arrive: then its code must work.
+        if (cause instanceof SmsRefused) await codes.takeBack(key, issued)
+        throw problem('sms_failed', { cause })
+      }
+      audit('code_sent', { phone }, { market, language: spoken })
+      return { phone, market, language: language ?? markets[market].language, expiresInSeconds: Math.ceil((issued.expiresAt - now) / 1000) }
+    },
+
+    /**
+     * Trades a code for a login. `issuedAt` is the last_login it wrote, in seconds since the epoch.
+     * Throws invalid_request, unsupported_phone, invalid_code, unavailable.
+     */
+    async verifyCode (input: string, code: string, audit: Audit) {
+      const { phone, market } = parsePhone(input)
+      const key = phoneKey(codeSecret, phone)
+      const redeemed = await codes.redeem(key, digestCode(codeSecret, phone, code), clock())
+      if (redeemed.status !== 'right') {
+        audit('wrong_code', { phone })
+        throw problem('invalid_code', redeemed.status === 'wrong' ? { attemptsRemaining: redeemed.attemptsRemaining } : {})
+      }
+      try {
+        const { user, isNew } = await users.login(phone, market)
+        audit('login', { userId: user.id, phone }, { is_new_user: isNew })
+        return { user, isNew, market, issuedAt: epochSeconds(user) }
+      } catch (error) {
+        await codes.putBack(key, redeemed.undo)
+        throw error
+      }
+    },
+
+    /** Signs a user out on every device. */
+    async logout (userId: number, audit: Audit) {
+      const user = await db.atomically(async (tx) => users.logout(tx, userId))
+      if (!user) throw problem('invalid_token')
+      audit('logout', { userId, phone: user.phone })
+    },
+
+    /** Deletes an account, its addresses and its pending code. Throws account_in_use, unavailable; then nothing has changed. */
+    async deleteAccount (userId: number, audit: Audit) {
+      const phone = await db.atomically(async (tx) => {
+        const user = await users.remove(tx, userId)
+        if (!user) throw problem('invalid_token')
+        await codes.forget(phoneKey(codeSecret, user.phone))
+        return user.phone
+      })
+      audit('account_deleted', { userId, phone })
+    }
+  }
+}
+
+const epochSeconds = ({ lastLogin }: User) => Math.floor((lastLogin as Date).getTime() / 1000)

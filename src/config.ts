@@ -1,0 +1,164 @@
+import { hkdfSync, randomBytes } from 'node:crypto'
+import proxyAddr from '@fastify/proxy-addr'
+
+/** The value that .env.example carries, known to everybody. */
+export const exampleJwtSecret = 'replace-me-with-at-least-32-random-bytes'
+
+/** A wrong environment; `problems` names every variable at fault and never shows a secret value. */
+export class ConfigError extends Error {
+  readonly problems: string[]
+
+  constructor (problems: string[]) {
+    super(problems.join('\n'))
+    this.problems = problems
+  }
+}
+
+export type Config = ReturnType<typeof loadConfig>
+
+/** Reads one variable at a time and gathers what is wrong with them. Empty counts as not set. */
+function reader (env: NodeJS.ProcessEnv, problems: string[]) {
+  const text = (name: string) => env[name] || undefined
+
+  const choice = <T extends string>(name: string, values: readonly T[], fallback: T): T => {
+    const value = text(name) ?? fallback
+    if ((values as readonly string[]).includes(value)) return value as T
+    problems.push(`${name} must be one of ${values.join(', ')}`)
+    return fallback
+  }
+
+  return {
+    text,
+    choice,
+
+    boolean: (name: string, fallback: boolean) => choice(name, ['true', 'false'], String(fallback) as 'true' | 'false') === 'true',
+
+    integer (name: string, fallback: number, min: number, max: number) {
+      const value = text(name)
+      if (value === undefined) return fallback
+      const number = Number(value)
+      if (/^\d+$/.test(value) && number >= min && number <= max) return number
+      problems.push(`${name} must be a whole number from ${min} to ${max}`)
+      return fallback
+    },
+
+    list: (name: string) => (text(name) ?? '').split(',').map((item) => item.trim()).filter(Boolean),
+
+    url (name: string, protocols: string[]) {
+      const value = text(name)
+      if (value === undefined) return undefined
+      if (URL.canParse(value) && protocols.includes(new URL(value).protocol)) return value
+      problems.push(`${name} must be a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`)
+      return undefined
+    }
+  }
+}
+
+/**
+ * Reads the whole configuration from `env` and checks it (CONTRACT, section 3; durations carry their unit in their name).
+ * Throws ConfigError with all problems at once.
+ */
+export function loadConfig (env: NodeJS.ProcessEnv) {
+  const problems: string[] = []
+  const read = reader(env, problems)
+
+  const nodeEnv = read.choice('NODE_ENV', ['production', 'development', 'test'], 'production')
+  const isProduction = nodeEnv === 'production'
+  const required = (name: string, value: unknown) => {
+    if (value === undefined && !env[name]) problems.push(`${name} is required`)
+  }
+
+  const databaseUrl = read.url('DATABASE_URL', ['postgres:', 'postgresql:'])
+  required('DATABASE_URL', databaseUrl)
+  const redisUrl = read.url('REDIS_URL', ['redis:', 'rediss:'])
+  if (isProduction) required('REDIS_URL', redisUrl)
+
+  const jwtSecret = readSecret('JWT_SECRET') ?? randomBytes(32).toString('base64')
+  if (isProduction) required('JWT_SECRET', read.text('JWT_SECRET'))
+  const codeSecret = readSecret('CODE_SECRET')
+
+  function readSecret (name: string) {
+    const value = read.text(name)
+    if (value === undefined || !isProduction) return value
+    if (Buffer.byteLength(value) < 32) problems.push(`${name} must have at least 32 bytes`)
+    if (value === exampleJwtSecret) problems.push(`${name} is the value of .env.example, make one of your own: openssl rand -base64 32`)
+    return value
+  }
+
+  const trustProxy = readTrustProxy()
+
+  function readTrustProxy () {
+    const value = read.text('TRUST_PROXY') ?? 'loopback,linklocal,uniquelocal'
+    if (value === 'false') return []
+    const ranges = value.split(',').map((range) => range.trim())
+    try {
+      proxyAddr.compile(ranges)
+    } catch {
+      problems.push('TRUST_PROXY must be false, or the addresses or CIDR ranges of the gateway, joined by commas')
+    }
+    return ranges
+  }
+
+  const corsOrigins = read.list('CORS_ORIGINS')
+  for (const origin of corsOrigins) {
+    if (!URL.canParse(origin) || new URL(origin).origin !== origin) {
+      problems.push('CORS_ORIGINS must be origins like https://app.example.com, joined by commas')
+    }
+  }
+
+  const smsProvider = read.choice('SMS_PROVIDER', ['console', 'webhook', ...(isProduction ? ['' as const] : [])], isProduction ? '' : 'console')
+  if (isProduction && smsProvider === '') problems.push('SMS_PROVIDER is required')
+  if (isProduction && smsProvider === 'console') problems.push('SMS_PROVIDER console is for development only')
+  const smsWebhookUrl = read.url('SMS_WEBHOOK_URL', ['https:', 'http:'])
+  const smsWebhookSecret = read.text('SMS_WEBHOOK_SECRET')
+  if (smsProvider === 'webhook') {
+    required('SMS_WEBHOOK_URL', smsWebhookUrl)
+    required('SMS_WEBHOOK_SECRET', smsWebhookSecret)
+    if (smsWebhookSecret && !/^whsec_[A-Za-z0-9+/]{32,}={0,2}$/.test(smsWebhookSecret)) {
+      problems.push('SMS_WEBHOOK_SECRET must be whsec_ and at least 24 bytes in base64')
+    }
+  }
+
+  const config = {
+    nodeEnv,
+    isProduction,
+    host: read.text('HOST') ?? '0.0.0.0',
+    port: read.integer('PORT', 3000, 0, 65535),
+    logLevel: read.choice('LOG_LEVEL', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info'),
+    trustProxy,
+    corsOrigins,
+    databaseUrl: databaseUrl as string,
+    databasePoolMax: read.integer('DATABASE_POOL_MAX', 10, 1, 1000),
+    databasePreparedStatements: read.boolean('DATABASE_PREPARED_STATEMENTS', true),
+    redisUrl,
+    jwtSecret,
+    jwtTtlSeconds: read.integer('JWT_TTL_SECONDS', 1800, 1, 31_536_000),
+    // RFC 5869; the label keeps this key apart from the one it comes from.
+    codeSecret: codeSecret ?? Buffer.from(hkdfSync('sha256', jwtSecret, '', 'phone-auth code', 32)).toString('base64'),
+    isCodeSecretDerived: codeSecret === undefined,
+    codeTtlSeconds: read.integer('CODE_TTL_SECONDS', 300, 1, 600),
+    codeMaxAttempts: read.integer('CODE_MAX_ATTEMPTS', 5, 1, 100),
+    codeResendSeconds: read.integer('CODE_RESEND_SECONDS', 60, 1, 3600),
+    codeSendsPerHour: read.integer('CODE_SENDS_PER_HOUR', 5, 1, 1_000_000),
+    codeSendsPerDay: read.integer('CODE_SENDS_PER_DAY', 10, 1, 1_000_000),
+    smsProvider: smsProvider as 'console' | 'webhook',
+    smsWebhookUrl,
+    smsWebhookSecret,
+    smsTimeoutMs: read.integer('SMS_TIMEOUT_MS', 5000, 100, 60_000),
+    smsAppName: read.text('SMS_APP_NAME') ?? 'Marque',
+    smsWebotpDomain: read.text('SMS_WEBOTP_DOMAIN'),
+    smsAndroidHash: read.text('SMS_ANDROID_HASH')
+  }
+  if (config.smsAndroidHash && !/^[A-Za-z0-9+/]{11}$/.test(config.smsAndroidHash)) {
+    problems.push('SMS_ANDROID_HASH must be the 11 characters that Android made from the package and its certificate')
+  }
+  if (config.smsWebotpDomain && !/^[a-z0-9.-]+$/.test(config.smsWebotpDomain)) {
+    problems.push('SMS_WEBOTP_DOMAIN must be a host name like app.example.com')
+  }
+  if (config.smsWebotpDomain && config.smsAndroidHash) {
+    problems.push('SMS_WEBOTP_DOMAIN and SMS_ANDROID_HASH each need the last line, set one of them')
+  }
+
+  if (problems.length > 0) throw new ConfigError(problems)
+  return config
+}

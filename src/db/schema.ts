@@ -1,0 +1,42 @@
+import { sql } from 'drizzle-orm'
+import { boolean, index, integer, pgTable, serial, timestamp, uniqueIndex, varchar } from 'drizzle-orm/pg-core'
+
+/** Shared with other systems and taken as found: never add a column here. */
+export const users = pgTable('users', {
+  id: serial('id').primaryKey(),
+  phoneNumber: varchar('phone_number', { length: 20 }).unique('users_phone_number_key').notNull(),
+  fullName: varchar('full_name', { length: 255 }),
+  profileImageUrl: varchar('profile_image_url', { length: 500 }),
+  isActive: boolean('is_active').default(true),
+  isVerified: boolean('is_verified').default(false),
+  lastLogin: timestamp('last_login', { mode: 'date' }),
+  market: varchar('market', { length: 10 }).default('kg'),
+  language: varchar('language', { length: 10 }).default('ru'),
+  country: varchar('country', { length: 100 }).default('Kyrgyzstan'),
+  createdAt: timestamp('created_at', { mode: 'date' }).defaultNow(),
+  updatedAt: timestamp('updated_at', { mode: 'date' }).defaultNow()
+})
+
+export const userAddresses = pgTable('user_addresses', {
+  id: serial('id').primaryKey(),
+  userId: integer('user_id').notNull().references(() => users.id, { onDelete: 'cascade' }),
+  title: varchar('title', { length: 100 }).notNull(),
+  fullAddress: varchar('full_address', { length: 500 }).notNull(),
+  street: varchar('street', { length: 200 }),
+  building: varchar('building', { length: 50 }),
+  apartment: varchar('apartment', { length: 20 }),
+  city: varchar('city', { length: 100 }),
+  state: varchar('state', { length: 50 }),
+  postalCode: varchar('postal_code', { length: 20 }),
+  country: varchar('country', { length: 100 }).notNull(),
+  isDefault: boolean('is_default').notNull(),
+  createdAt: timestamp('created_at', { mode: 'date' }).notNull(),
+  updatedAt: timestamp('updated_at', { mode: 'date' }).notNull()
+}, (table) => [
+  index('user_addresses_user_id_idx').on(table.userId),
+  // One default a person, whatever the code above does.
+  uniqueIndex('user_addresses_default_key').on(table.userId).where(sql`${table.isDefault}`)
+])
+
+/** The time a row is written: UTC, whatever the time zone of server and session. */
+export const utcNow = sql`(now() at time zone 'utc')`

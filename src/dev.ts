@@ -1,0 +1,35 @@
+import { existsSync } from 'node:fs'
+import pretty from 'pino-pretty'
+import { startPostgres } from './dev-postgres.js'
+import { loadConfig } from './config.js'
+import { migrate } from './db/migrate.js'
+import { explain, fail, serve } from './serve.js'
+
+const dataDir = '.data/postgres'
+
+try {
+  if (existsSync('.env')) process.loadEnvFile('.env')
+  const env: NodeJS.ProcessEnv = { NODE_ENV: 'development', ...process.env }
+  const embedded = env.DATABASE_URL ? undefined : await startPostgres(dataDir)
+  if (embedded) env.DATABASE_URL = embedded.url
+  try {
+    const config = loadConfig(env)
+    await migrate(config.databaseUrl)
+    const { port } = await serve(config, { logStream: pretty({ ignore: 'pid,hostname', translateTime: 'HH:MM:ss' }) }, embedded?.stop)
+    process.stdout.write(`
+  phone-auth listens on http://localhost:${port}
+  PostgreSQL: ${embedded ? `embedded, data in ${dataDir}` : 'DATABASE_URL'}   codes: ${config.redisUrl ? 'REDIS_URL' : 'in memory'}
+
+  Try:
+  curl -s localhost:${port}/api/v1/auth/send-verification -H 'content-type: application/json' -d '{"phone":"+996 555 123 456"}'
+  then, with the code that is shown here:
+  curl -s localhost:${port}/api/v1/auth/verify-code -H 'content-type: application/json' -d '{"phone":"+996 555 123 456","verification_code":"······"}'
+
+`)
+  } catch (error) {
+    await embedded?.stop()
+    throw error
+  }
+} catch (error) {
+  fail(...explain(error))
+}

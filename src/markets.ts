@@ -1,0 +1,100 @@
+import { parsePhoneNumberFromString, type CountryCode, type NumberType } from 'libphonenumber-js/max'
+import { problem } from './errors.js'
+
+interface Market {
+  country: string
+  /** ISO 3166-1 alpha-2. */
+  countryCode: CountryCode
+  prefix: string
+  language: Language
+  currency: string
+  /** ISO 4217. */
+  currencyCode: string
+  /** How a number is shown: every X is a digit. */
+  phoneFormat: string
+}
+
+export const languages = ['ru', 'en', 'ky'] as const
+export type Language = typeof languages[number]
+
+/** The one table of markets: a new market is a new entry here. */
+export const markets = {
+  kg: {
+    country: 'Kyrgyzstan',
+    countryCode: 'KG',
+    prefix: '+996',
+    language: 'ru',
+    currency: 'сом',
+    currencyCode: 'KGS',
+    phoneFormat: '+996 XXX XXX XXX'
+  },
+  us: {
+    country: 'United States',
+    countryCode: 'US',
+    prefix: '+1',
+    language: 'en',
+    currency: '$',
+    currencyCode: 'USD',
+    phoneFormat: '+1 (XXX) XXX-XXXX'
+  }
+} as const satisfies Record<string, Market>
+
+export type MarketId = keyof typeof markets
+export const marketIds = Object.keys(markets) as MarketId[]
+export const defaultMarket: MarketId = 'kg'
+
+export const isMarket = (value: unknown): value is MarketId =>
+  typeof value === 'string' && Object.hasOwn(markets, value)
+
+export const isLanguage = (value: unknown): value is Language =>
+  (languages as readonly unknown[]).includes(value)
+
+const smsTypes: ReadonlyArray<NumberType | undefined> = ['MOBILE', 'FIXED_LINE_OR_MOBILE']
+
+/** ITU-T E.164 knows no subscriber number this short; what fits in it is a short code. */
+const longestShortNumber = 6
+
+/**
+ * Reads a phone number as people type it: digits with spaces, "-", "(" and ")", the leading "+" may be missing.
+ * Returns it in E.164 (ITU-T E.164) with the market it belongs to.
+ * Throws invalid_request for what is no number, unsupported_phone for one of no market or a kind that takes no SMS.
+ */
+export function parsePhone (input: string): { phone: string, market: MarketId } {
+  const digits = /^\+?([0-9]+)$/.exec(input.replace(/[ ()-]/g, ''))?.[1]
+  if (digits && digits.length <= longestShortNumber) throw problem('unsupported_phone')
+  const number = digits && parsePhoneNumberFromString(`+${digits}`, { extract: false })
+  if (!number || !number.isValid()) {
+    throw problem('invalid_request', {
+      errors: [{ field: '/phone', message: 'must be a phone number with its country code, like +996 555 123 456' }]
+    })
+  }
+  const market = marketIds.find((id) => markets[id].countryCode === number.country)
+  if (!market || !smsTypes.includes(number.getType())) throw problem('unsupported_phone')
+  return { phone: number.number, market }
+}
+
+/** The market of a stored number: its own column where that is known, else by the number, else the default. */
+export function marketOf (stored: string | null, phone: string): MarketId {
+  if (isMarket(stored)) return stored
+  const country = parsePhoneNumberFromString(phone)?.country
+  return marketIds.find((id) => markets[id].countryCode === country) ?? defaultMarket
+}
+
+/** An E.164 number in the format of its market, `+1 (312) 805-9851`; a number of no market comes back as it is. */
+export function formatPhone (phone: string): string {
+  for (const { prefix, phoneFormat } of Object.values(markets)) {
+    const national = phone.slice(prefix.length)
+    const slots = phoneFormat.slice(prefix.length).replace(/[^X]/g, '')
+    if (phone.startsWith(prefix) && national.length === slots.length) {
+      let next = 0
+      return prefix + phoneFormat.slice(prefix.length).replace(/X/g, () => national.charAt(next++))
+    }
+  }
+  return phone
+}
+
+/** An E.164 number as it may stand in a log: prefix of its market and last two digits, `+1•••••••51`. */
+export function maskPhone (phone: string): string {
+  const prefix = Object.values(markets).find((market) => phone.startsWith(market.prefix))?.prefix ?? ''
+  return `${prefix}•••••••${phone.slice(-2)}`
+}

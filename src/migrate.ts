@@ -1,0 +1,11 @@
+import { migrate } from './db/migrate.js'
+import { explain, fail } from './serve.js'
+
+try {
+  const url = process.env.DATABASE_URL
+  if (!url) throw new Error('DATABASE_URL is required')
+  await migrate(url)
+  process.stdout.write('phone-auth: the database is up to date\n')
+} catch (error) {
+  fail(...explain(error))
+}

@@ -1,0 +1,49 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { problem } from '../errors.js'
+import { markets } from '../markets.js'
+import type { AddressesRepository } from './repository.js'
+import {
+  addressFields, addressView, createAddressSchema, deleteAddressSchema, getAddressSchema, listAddressesSchema, updateAddressSchema
+} from './schemas.js'
+
+/** An id of the path; what cannot be one is not found. */
+function addressId ({ id }: { id: string }): number {
+  if (!/^[1-9][0-9]{0,9}$/.test(id) || Number(id) > 2_147_483_647) throw problem('not_found')
+  return Number(id)
+}
+
+/** The routes of /profile; the scope they are registered in has the guard. */
+export const profileRoutes: FastifyPluginAsyncTypebox<{ addresses: AddressesRepository }> = async (app, { addresses }) => {
+  app.get('/addresses', { schema: listAddressesSchema }, async ({ user }) => {
+    const rows = await addresses.list(user.id)
+    return { success: true as const, addresses: rows.map(addressView), total: rows.length }
+  })
+
+  app.post('/addresses', { schema: createAddressSchema }, async ({ user, body }, reply) => {
+    const { country } = markets[user.market]
+    const { title, full_address: fullAddress } = body
+    const fields = addressFields(body, country)
+    const address = await addresses.create(user.id, { ...fields, title, fullAddress, country: fields.country ?? country })
+    return reply.code(201).header('location', `/api/v1/profile/addresses/${address.id}`)
+      .send({ success: true, message: 'Address added.', address: addressView(address) })
+  })
+
+  app.get('/addresses/:id', { schema: getAddressSchema }, async ({ user, params }) => ({
+    success: true as const, address: addressView(await addresses.get(user.id, addressId(params)))
+  }))
+
+  app.route({
+    method: ['PUT', 'PATCH'],
+    url: '/addresses/:id',
+    schema: updateAddressSchema,
+    handler: async ({ user, params, body }) => {
+      const address = await addresses.update(user.id, addressId(params), addressFields(body, markets[user.market].country))
+      return { success: true as const, message: 'Address changed.', address: addressView(address) }
+    }
+  })
+
+  app.delete('/addresses/:id', { schema: deleteAddressSchema }, async ({ user, params }) => {
+    await addresses.remove(user.id, addressId(params))
+    return { success: true as const, message: 'Address deleted.' }
+  })
+}

@@ -1,0 +1,83 @@
+import { and, count, desc, eq, ne, sql } from 'drizzle-orm'
+import { userAddresses as addresses, users, utcNow } from '../db/schema.js'
+import { problem } from '../errors.js'
+import type { Database, Transaction } from '../plugins/database.js'
+
+export type Address = typeof addresses.$inferSelect
+type NewAddress = typeof addresses.$inferInsert
+type Own = 'id' | 'userId' | 'createdAt' | 'updatedAt'
+/** Fields to write; one that is undefined stays as it is. */
+export type AddressFields = { [F in Exclude<keyof NewAddress, Own>]?: NewAddress[F] | undefined }
+export type AddressesRepository = ReturnType<typeof addressesRepository>
+
+export const maxAddresses = 50
+
+/** The addresses of each user: at most 50, exactly one of them the default. */
+export function addressesRepository (db: Database) {
+  const { placeholder } = sql
+  const newestFirst = [desc(addresses.createdAt), desc(addresses.id)]
+  const own = (userId: number, id: number) => and(eq(addresses.userId, userId), eq(addresses.id, id))
+
+  const list = db.select().from(addresses).where(eq(addresses.userId, placeholder('userId')))
+    .orderBy(desc(addresses.isDefault), ...newestFirst).prepare(db.statementName('addresses_of_user'))
+  const one = db.select().from(addresses)
+    .where(and(eq(addresses.userId, placeholder('userId')), eq(addresses.id, placeholder('id'))))
+    .prepare(db.statementName('address_of_user'))
+
+  /** Runs `work` while no other request changes this user's addresses: the row of the user is the lock. */
+  const exclusively = <T>(userId: number, work: (tx: Transaction) => Promise<T>) => db.atomically(async (tx) => {
+    const [user] = await tx.select({ id: users.id }).from(users).where(eq(users.id, userId)).for('no key update')
+    if (!user) throw problem('invalid_token')
+    return work(tx)
+  })
+
+  /** Takes the default away from every other address; before it is given, for there may never be two. */
+  const clearDefault = (tx: Transaction, userId: number, exceptId = 0) =>
+    tx.update(addresses).set({ isDefault: false, updatedAt: utcNow })
+      .where(and(eq(addresses.userId, userId), eq(addresses.isDefault, true), ne(addresses.id, exceptId)))
+
+  return {
+    /** All addresses, the default first, then the newest. */
+    list: (userId: number): Promise<Address[]> => list.execute({ userId }),
+
+    /** Throws not_found for an id that is not the user's. */
+    async get (userId: number, id: number): Promise<Address> {
+      const [address] = await one.execute({ userId, id })
+      if (!address) throw problem('not_found')
+      return address
+    },
+
+    /** Throws address_limit. */
+    create: (userId: number, fields: AddressFields & Pick<NewAddress, 'title' | 'fullAddress' | 'country'>): Promise<Address> =>
+      exclusively(userId, async (tx) => {
+        const [{ total } = { total: 0 }] = await tx.select({ total: count() }).from(addresses).where(eq(addresses.userId, userId))
+        if (total >= maxAddresses) throw problem('address_limit')
+        const isDefault = total === 0 || fields.isDefault === true
+        if (isDefault) await clearDefault(tx, userId)
+        const [address] = await tx.insert(addresses)
+          .values({ ...fields, userId, isDefault, createdAt: utcNow, updatedAt: utcNow }).returning()
+        return address as Address
+      }),
+
+    /** Throws not_found. `isDefault` false changes nothing: a default is only ever moved. */
+    update: (userId: number, id: number, { isDefault, ...fields }: AddressFields): Promise<Address> =>
+      exclusively(userId, async (tx) => {
+        const [known] = await tx.select({ id: addresses.id }).from(addresses).where(own(userId, id))
+        if (!known) throw problem('not_found')
+        if (isDefault) await clearDefault(tx, userId, id)
+        const [address] = await tx.update(addresses)
+          .set({ ...fields, ...(isDefault && { isDefault }), updatedAt: utcNow }).where(own(userId, id)).returning()
+        return address as Address
+      }),
+
+    /** Deletes an address and hands the default to the newest left. Throws not_found. */
+    remove: (userId: number, id: number): Promise<void> => exclusively(userId, async (tx) => {
+      const [gone] = await tx.delete(addresses).where(own(userId, id)).returning({ wasDefault: addresses.isDefault })
+      if (!gone) throw problem('not_found')
+      if (!gone.wasDefault) return
+      const [newest] = await tx.select({ id: addresses.id }).from(addresses).where(eq(addresses.userId, userId))
+        .orderBy(...newestFirst).limit(1)
+      if (newest) await tx.update(addresses).set({ isDefault: true, updatedAt: utcNow }).where(eq(addresses.id, newest.id))
+    })
+  }
+}

@@ -1,0 +1,34 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
+import { problem } from '../errors.js'
+import type { User, UsersRepository } from './repository.js'
+import { deleteUserSchema, getUserSchema, patchUserSchema, userView } from './schemas.js'
+
+interface Options {
+  users: UsersRepository
+  /** Deletes the account of the request's user, with all that belongs to it. */
+  deleteAccount: (request: FastifyRequest) => Promise<void>
+}
+
+/** The row may have gone since the guard saw it. */
+const viewOrGone = (user: User | undefined) => {
+  if (!user) throw problem('invalid_token')
+  return userView(user)
+}
+
+/** The routes of /users; the scope they are registered in has the guard. */
+export const usersRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { users, deleteAccount }) => {
+  app.get('/me', { schema: getUserSchema }, async ({ user }) => viewOrGone(await users.findById(user.id)))
+
+  app.patch('/me', { schema: patchUserSchema }, async ({ user, body }) =>
+    viewOrGone(await users.update(user.id, {
+      fullName: body.full_name,
+      profileImageUrl: body.profile_image_url,
+      language: body.language
+    })))
+
+  app.delete('/me', { schema: deleteUserSchema }, async (request, reply) => {
+    await deleteAccount(request)
+    return reply.code(204).send(null)
+  })
+}

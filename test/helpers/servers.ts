@@ -1,0 +1,73 @@
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { delimiter, join } from 'node:path'
+import { Redis } from 'ioredis'
+import { freePort, startPostgres } from '../../src/dev-postgres.js'
+
+const inPath = (name: string) => (process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, name)).find(existsSync)
+
+/** redis-server or valkey-server from PATH; as root on Debian or Ubuntu it is installed where there is none. */
+export function redisBinary (): string {
+  const find = () => inPath('redis-server') ?? inPath('valkey-server')
+  const found = find()
+  if (found) return found
+  if (process.getuid?.() === 0 && inPath('apt-get')) {
+    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+    execFileSync('apt-get', ['update', '-qq'], { stdio: 'ignore', env })
+    execFileSync('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'redis-server'], { stdio: 'ignore', env })
+  }
+  const installed = find()
+  if (installed) return installed
+  throw new Error('the tests need redis-server or valkey-server in PATH: apt-get install redis-server, or brew install redis')
+}
+
+/** A folder that the user PostgreSQL runs as may enter; removed by `remove`. */
+export async function temporaryFolder () {
+  const path = await mkdtemp(join(tmpdir(), 'phone-auth-'))
+  await chmod(path, 0o755)
+  return { path, remove: () => rm(path, { recursive: true, force: true }) }
+}
+
+/** A Redis that keeps nothing on disk, with a thousand databases so that each test file has its own. */
+export async function startRedis ({ port, args = [] }: { port?: number, args?: string[] } = {}) {
+  const chosenPort = port ?? await freePort()
+  const child = spawn(redisBinary(), [
+    '--port', String(chosenPort), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--databases', '1000', ...args
+  ], { stdio: 'ignore' })
+  const client = new Redis({ host: '127.0.0.1', port: chosenPort, retryStrategy: () => 20, maxRetriesPerRequest: null })
+  client.on('error', () => {})
+  await client.ping()
+  client.disconnect()
+  return {
+    url: `redis://127.0.0.1:${chosenPort}`,
+    port: chosenPort,
+    pid: child.pid as number,
+    async stop () {
+      if (child.exitCode !== null || child.signalCode !== null) return
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    }
+  }
+}
+
+/** A PostgreSQL in a temporary folder, quick rather than safe against a power cut. */
+export async function startTestPostgres (options: { flags?: string[] } = {}) {
+  const folder = await temporaryFolder()
+  const dataDir = join(folder.path, 'data')
+  const flags = ['-c', 'fsync=off', '-c', 'full_page_writes=off', '-c', 'synchronous_commit=off', '-c', 'max_connections=500', ...options.flags ?? []]
+  let server = await startPostgres(dataDir, { flags })
+  const { port, url } = server
+  return {
+    url,
+    get pid () { return server.pid },
+    stop: () => server.stop(),
+    async start () { server = await startPostgres(dataDir, { port, flags }) },
+    async remove () {
+      await server.stop()
+      await folder.remove()
+    }
+  }
+}

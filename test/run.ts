@@ -1,0 +1,59 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createReadStream, existsSync, symlinkSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import pg from 'pg'
+import { Parser } from 'tap-parser'
+import { migrate } from '../src/db/migrate.js'
+import { startRedis, startTestPostgres } from './helpers/servers.js'
+
+/*
+ * npm test: brings up PostgreSQL and Redis, runs tap over the compiled tests, and prints the counts of its run.
+ * Arguments go to tap: npm test -- build/test/markets.test.js
+ */
+const output = 'build/tap.txt'
+if (!existsSync('build/drizzle')) symlinkSync('../drizzle', 'build/drizzle')
+
+/** Counts the assertions of a TAP file, those of subtests included. */
+async function counts (file: string) {
+  const result = { passed: 0, failed: 0 }
+  const watch = (parser: Parser) => {
+    let isParent = false
+    parser.on('child', (child) => { isParent = true; watch(child) })
+    parser.on('assert', ({ ok }) => {
+      if (!isParent) result[ok ? 'passed' : 'failed']++
+      isParent = false
+    })
+  }
+  const parser = new Parser()
+  watch(parser)
+  createReadStream(file).pipe(parser)
+  await once(parser, 'complete')
+  return result
+}
+
+const postgres = await startTestPostgres()
+const redis = await startRedis()
+const require = createRequire(import.meta.url)
+try {
+  // Each test file copies its own database from this one.
+  const admin = new pg.Client({ connectionString: postgres.url })
+  await admin.connect()
+  await admin.query('CREATE DATABASE migrated')
+  await admin.end()
+  await migrate(postgres.url.replace(/postgres$/, 'migrated'))
+  const tap = spawn(process.execPath, [
+    join(dirname(require.resolve('tap/package.json')), 'dist/esm/run.mjs'), 'run',
+    `--output-file=${output}`, `--reporter=${process.stdout.isTTY ? 'base' : 'min'}`, ...process.argv.slice(2)
+  ], { stdio: 'inherit', env: { ...process.env, TEST_POSTGRES_URL: postgres.url, TEST_REDIS_URL: redis.url } })
+  const stop = () => tap.kill('SIGTERM')
+  process.once('SIGINT', stop).once('SIGTERM', stop)
+  const [code] = await once(tap, 'exit') as [number | null]
+  const { passed, failed } = await counts(output)
+  process.stdout.write(`${passed} passed, ${failed} failed\n`)
+  process.exitCode = code === 0 && failed === 0 && passed > 0 ? 0 : 1
+} finally {
+  await redis.stop()
+  await postgres.remove()
+}
