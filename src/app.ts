@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import http from 'node:http'
 import type { Socket } from 'node:net'
+import cors from '@fastify/cors'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { LogController, type FastifyInstance } from 'fastify'
 import type { DestinationStream } from 'pino'
@@ -9,20 +10,32 @@ import { newNonce } from './auth/code.js'
 import { memoryCodeStore } from './auth/code-store.memory.js'
 import { redisCodeStore } from './auth/code-store.redis.js'
 import { authRoutes } from './auth/index.js'
+import { memoryLogoutMarks, redisLogoutMarks } from './auth/logout-marks.js'
 import { authService } from './auth/service.js'
 import { smsSender, type SmsSender } from './auth/sms/index.js'
+import { smsGuard } from './auth/sms-guard.js'
+import { leewaySeconds } from './auth/token.js'
+import { trustedProxies } from './client-address.js'
 import type { Config } from './config.js'
 import { problem, problemBody, type ProblemCode } from './errors.js'
 import { logEvent, loggerOptions } from './logger.js'
 import database from './plugins/database.js'
 import { healthRoutes } from './plugins/health.js'
 import problems, { sendProblem } from './plugins/problem.js'
+import rateLimit from './plugins/rate-limit.js'
 import redis from './plugins/redis.js'
 import { profileRoutes } from './profile/index.js'
 import { addressesRepository } from './profile/repository.js'
 import { formats } from './schemas.js'
 import { usersRoutes } from './users/index.js'
 import { usersRepository } from './users/repository.js'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** False: browsers' preflights are answered like any other request. */
+    cors?: false
+  }
+}
 
 /** What a test may put in the place of the real thing. */
 export interface Overrides {
@@ -51,7 +64,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
       const given = headers['x-request-id']
       return typeof given === 'string' && /^[A-Za-z0-9_-]{1,64}$/.test(given) ? given : randomUUID()
     },
-    trustProxy: config.trustProxy.length > 0 && config.trustProxy,
+    trustProxy: trustedProxies(config.trustProxy),
     bodyLimit: maxBodyBytes,
     // Two Authorization headers become one that is malformed. A missing Host is no concern of ours.
     http: { maxHeaderSize: maxHeaderBytes, joinDuplicateHeaders: true, requireHostHeader: false },
@@ -71,12 +84,15 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     if (!app.supportedMethods.includes(method)) app.addHttpMethod(method)
   }
   acceptEmptyJson(app)
+  if (config.corsOrigins.length > 0) await app.register(cors, corsOptions(config))
   const allowed = methodsByPath(app)
 
   await app.register(problems)
   await app.register(database, config)
   await app.register(redis, config)
-  await app.register(authenticate, { ...config, clock })
+  await app.register(rateLimit, config)
+  const marks = app.redis ? redisLogoutMarks(app.redis, config.jwtTtlSeconds + leewaySeconds) : memoryLogoutMarks()
+  await app.register(authenticate, { ...config, marks, clock })
 
   const limits = {
     ttlMs: config.codeTtlSeconds * 1000,
@@ -90,6 +106,8 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     db: app.db,
     users,
     codes: app.redis ? redisCodeStore(app.redis, limits) : memoryCodeStore(limits),
+    marks,
+    guard: app.redis && config.smsGuard !== 'off' ? smsGuard(app.redis, config) : undefined,
     sms: overrides.sms ?? smsSender(config),
     clock,
     newNonce: overrides.newNonce ?? newNonce
@@ -122,6 +140,15 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   }
   return app
 }
+
+/** Browser clients of CORS_ORIGINS: tokens go in a header, so no credentials; strict preflights answer in plain text. */
+const corsOptions = ({ corsOrigins }: Config) => ({
+  origin: corsOrigins,
+  methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
+  exposedHeaders: ['WWW-Authenticate', 'Retry-After', 'RateLimit-Limit', 'RateLimit-Remaining', 'RateLimit-Reset', 'Location', 'X-Request-Id'],
+  strictPreflight: false,
+  maxAge: 600
+})
 
 /** Mobile stacks set a JSON content type on every request: an empty body is no body. */
 function acceptEmptyJson (app: FastifyInstance) {

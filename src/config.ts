@@ -75,6 +75,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
 
   const jwtSecret = readSecret('JWT_SECRET') ?? randomBytes(32).toString('base64')
   if (isProduction) required('JWT_SECRET', read.text('JWT_SECRET'))
+  const jwtSecretPrevious = readSecret('JWT_SECRET_PREVIOUS')
   const codeSecret = readSecret('CODE_SECRET')
 
   function readSecret (name: string) {
@@ -132,6 +133,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     databasePreparedStatements: read.boolean('DATABASE_PREPARED_STATEMENTS', true),
     redisUrl,
     jwtSecret,
+    jwtSecretPrevious,
     jwtTtlSeconds: read.integer('JWT_TTL_SECONDS', 1800, 1, 31_536_000),
     // RFC 5869; the label keeps this key apart from the one it comes from.
     codeSecret: codeSecret ?? Buffer.from(hkdfSync('sha256', jwtSecret, '', 'phone-auth code', 32)).toString('base64'),
@@ -141,6 +143,12 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     codeResendSeconds: read.integer('CODE_RESEND_SECONDS', 60, 1, 3600),
     codeSendsPerHour: read.integer('CODE_SENDS_PER_HOUR', 5, 1, 1_000_000),
     codeSendsPerDay: read.integer('CODE_SENDS_PER_DAY', 10, 1, 1_000_000),
+    rateLimitIpMax: read.integer('RATE_LIMIT_IP_MAX', 30, 1, 1_000_000),
+    rateLimitIpWindowSeconds: read.integer('RATE_LIMIT_IP_WINDOW_SECONDS', 60, 1, 86_400),
+    smsGuard: read.choice('SMS_GUARD', ['enforce', 'observe', 'off'], 'enforce'),
+    smsGuardBlockSends: read.integer('SMS_GUARD_BLOCK_SENDS', 20, 1, 1_000_000),
+    smsGuardMarketSends: read.integer('SMS_GUARD_MARKET_SENDS', 200, 1, 100_000_000),
+    smsGuardMinVerifiedPercent: read.integer('SMS_GUARD_MIN_VERIFIED_PERCENT', 20, 0, 100),
     smsProvider: smsProvider as 'console' | 'webhook',
     smsWebhookUrl,
     smsWebhookSecret,

@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import type { LoggerOptions } from 'pino'
+import { clientAddress } from './client-address.js'
 import { maskPhone } from './markets.js'
 
 /** Long runs of digits are numbers or codes, long runs of base64url are tokens or keys. */
@@ -26,21 +27,31 @@ export function serializeError (error: unknown): object {
 export function loggerOptions (level: string): LoggerOptions {
   return {
     level,
+    hooks: {
+      // Without a message of its own a line would carry that of its error, past the serializers.
+      logMethod (args, method) {
+        const [first, message] = args as [unknown, string | undefined]
+        if (typeof first === 'string' || message !== undefined) return method.apply(this, args)
+        const bindings = first instanceof Error ? { event: 'error', err: first } : first as { event?: string }
+        method.apply(this, [bindings, bindings.event])
+      }
+    },
     serializers: { err: serializeError, error: serializeError, req: () => undefined, res: () => undefined }
   }
 }
 
-export type AuthEvent = 'code_sent' | 'sms_failed' | 'login' | 'wrong_code' | 'limit_hit' | 'logout' | 'account_deleted'
+export type AuthEvent =
+  'code_sent' | 'sms_failed' | 'login' | 'wrong_code' | 'limit_hit' | 'guard_tripped' | 'logout' | 'account_deleted'
 /** Tells the log what happened to whom. */
 export type Audit = (event: AuthEvent, who: { userId?: number, phone?: string }, more?: object) => void
 
 /** One line for something that happened to an account; the number is masked here and nowhere else. */
 export function logEvent (request: FastifyRequest, event: AuthEvent, who: { userId?: number, phone?: string }, more: object = {}) {
-  request.log.info({
+  request.log[event === 'guard_tripped' ? 'warn' : 'info']({
     event,
     user_id: who.userId,
     phone: who.phone && maskPhone(who.phone),
-    client: request.ip,
+    client: clientAddress(request),
     request_id: request.id,
     ...more
   })

@@ -2,57 +2,50 @@ import jwt from '@fastify/jwt'
 import fp from 'fastify-plugin'
 import type { Config } from '../config.js'
 import { problem } from '../errors.js'
-import { isMarket, type MarketId } from '../markets.js'
 import { activeUsers } from '../users/active.js'
-
-export interface AuthenticatedUser {
-  id: number
-  market: MarketId
-  /** When the token was issued, in seconds since the epoch; the last_login that its login wrote. */
-  issuedAt: number
-}
+import type { LogoutMarks } from './logout-marks.js'
+import { readToken, type AuthenticatedUser } from './token.js'
 
 declare module '@fastify/jwt' {
   interface FastifyJWT { user: AuthenticatedUser }
+  interface JWT { previous?: JWT }
 }
 
 declare module 'fastify' {
   interface FastifyInstance {
     /** The guard: an onRequest hook that lets a request with the live token of an active user through, as request.user. */
     authenticate: (request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void) => void
-    /** Mints the access token of a login; `issuedAt` in seconds since the epoch. */
+    /** Mints the access token of a login. */
     signToken (user: AuthenticatedUser): string
   }
 }
 
 /** RFC 6750, section 2.1: one space, and a token68. */
 const bearer = /^Bearer ([A-Za-z0-9._~+/-]+=*)$/i
-const maxUserId = 2_147_483_647
-/** How far a token may outlast the lifetime that is set, for clocks that differ. */
-const leewaySeconds = 60
 
-export default fp<Config & { clock: () => number }>(async (app, { jwtSecret, jwtTtlSeconds, clock }) => {
-  await app.register(jwt, {
-    secret: jwtSecret,
-    sign: { algorithm: 'HS256' },
-    verify: { algorithms: ['HS256'], requiredClaims: ['user_id', 'market', 'exp'], cache: false }
-  })
+interface Options extends Pick<Config, 'jwtSecret' | 'jwtSecretPrevious' | 'jwtTtlSeconds'> {
+  marks: LogoutMarks
+  /** Milliseconds since the epoch. */
+  clock: () => number
+}
+
+export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, jwtTtlSeconds, marks, clock }) => {
+  const verify = { algorithms: ['HS256' as const], requiredClaims: ['user_id', 'market', 'exp'], cache: false }
+  await app.register(jwt, { secret: jwtSecret, sign: { algorithm: 'HS256' }, verify })
+  if (jwtSecretPrevious !== undefined) await app.register(jwt, { secret: jwtSecretPrevious, verify, namespace: 'previous' })
+  const keys = [app.jwt, ...app.jwt.previous ? [app.jwt.previous] : []]
   const findActive = activeUsers(app.db)
 
-  /** The user a token speaks of. Throws invalid_token whatever is wrong with it. */
-  function verify (token: string): AuthenticatedUser {
-    let claims: Record<string, unknown>
-    try {
-      claims = app.jwt.verify(token)
-    } catch {
-      throw problem('invalid_token')
+  /** The user a token speaks of; undefined whatever is wrong with it. */
+  function userOf (token: string): AuthenticatedUser | undefined {
+    for (const key of keys) {
+      try {
+        return readToken(token, key.verify(token), clock() / 1000, jwtTtlSeconds)
+      } catch {
+        // Not signed with this key, or no token at all.
+      }
     }
-    const { user_id: id, market, exp, iat = (exp as number) - jwtTtlSeconds } = claims
-    const now = clock() / 1000
-    if (!Number.isInteger(id) || (id as number) < 1 || (id as number) > maxUserId || !isMarket(market) ||
-      !Number.isInteger(exp) || (exp as number) <= now || (exp as number) > now + jwtTtlSeconds + leewaySeconds ||
-      !Number.isInteger(iat)) throw problem('invalid_token')
-    return { id: id as number, market, issuedAt: iat as number }
+    return undefined
   }
 
   app.decorate('signToken', ({ id, market, issuedAt }) =>
@@ -63,17 +56,18 @@ export default fp<Config & { clock: () => number }>(async (app, { jwtSecret, jwt
     if (authorization === undefined) return done(problem('token_missing'))
     const token = bearer.exec(authorization)?.[1]
     if (token === undefined) return done(problem('bad_request'))
-    let user: AuthenticatedUser
-    try {
-      user = verify(token)
-    } catch (error) {
-      return done(error as Error)
-    }
+    const user = userOf(token)
+    if (!user) return done(problem('invalid_token'))
+
     findActive(user.id, (error, found) => {
       if (error) return done(error)
       if (!found?.isActive) return done(problem('invalid_token'))
       request.user = user
-      done()
+      // The token of the latest login needs no look at the mark.
+      if (user.issuedAt === found.lastLogin) return done()
+      marks.find(user.id).then(
+        (mark) => { done(user.issuedAt > mark ? undefined : problem('invalid_token')) },
+        done)
     })
   })
 }, { name: 'authenticate', dependencies: ['database'] })

@@ -1,12 +1,5 @@
-import { createHmac, randomBytes } from 'node:crypto'
-
-/** Labels keep the three uses of the one key apart. */
-const hmac = (secret: string, label: string, ...parts: string[]) =>
-  createHmac('sha256', secret).update([label, ...parts].join('\0'))
-
-/** The first 128 bits of an HMAC-SHA-256, as 22 characters of base64url. */
-const digest128 = (secret: string, label: string, ...parts: string[]) =>
-  hmac(secret, label, ...parts).digest().subarray(0, 16).toString('base64url')
+import { randomBytes } from 'node:crypto'
+import { keyedDigest, keyedHash } from '../keyed-digest.js'
 
 export const codeDigits = 6
 
@@ -18,12 +11,12 @@ export const newNonce = () => randomBytes(12).toString('base64url')
  * (RFC 4226, section 5.3); the bias of the reduction is below 2^-28.
  */
 export function deriveCode (secret: string, phone: string, nonce: string): string {
-  const value = hmac(secret, 'code', phone, nonce).digest().readUIntBE(0, 6)
+  const value = keyedHash(secret, 'code', phone, nonce).readUIntBE(0, 6)
   return String(value % 10 ** codeDigits).padStart(codeDigits, '0')
 }
 
 /** What is kept of a code, to compare a guess with. */
-export const digestCode = (secret: string, phone: string, code: string) => digest128(secret, 'digest', phone, code)
+export const digestCode = (secret: string, phone: string, code: string) => keyedDigest(secret, 'digest', phone, code)
 
 /** The name a number goes by in Redis. */
-export const phoneKey = (secret: string, phone: string) => digest128(secret, 'phone', phone)
+export const phoneKey = (secret: string, phone: string) => keyedDigest(secret, 'phone', phone)

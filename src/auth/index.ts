@@ -29,7 +29,7 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
     done()
   })
 
-  app.post('/send-verification', { schema: sendVerificationSchema }, async (request) => {
+  app.post('/send-verification', { schema: sendVerificationSchema, onRequest: app.limitAddress }, async (request) => {
     const { phone, language } = request.body
     const sent = await auth.sendCode(phone, language ?? acceptedLanguage(request.headers['accept-language']), audit(request))
     return {
@@ -44,7 +44,7 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
     }
   })
 
-  app.post('/verify-code', { schema: verifyCodeSchema }, async (request) => {
+  app.post('/verify-code', { schema: verifyCodeSchema, onRequest: app.limitAddress }, async (request) => {
     const { user, isNew, market, issuedAt } = await auth.verifyCode(request.body.phone, request.body.verification_code, audit(request))
     return {
       success: true as const,
@@ -67,7 +67,7 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
   })
 
   app.post('/logout', { schema: logoutSchema, onRequest: app.authenticate }, async (request) => {
-    await auth.logout(request.user.id, audit(request))
+    await auth.logout(request.user, audit(request))
     return { success: true as const, message: 'Signed out on every device.' }
   })
 
@@ -91,5 +91,12 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
     const { id, market } = request.user
     reply.header('x-user-id', id).header('x-user-market', market).send({ valid: true, user_id: id, market })
   }
-  app.route({ method: app.supportedMethods, url: '/verify-token', schema: verifyTokenSchema, onRequest: [guard, answer], handler: answer })
+  app.route({
+    method: app.supportedMethods,
+    url: '/verify-token',
+    schema: verifyTokenSchema,
+    config: { cors: false },
+    onRequest: [guard, answer],
+    handler: answer
+  })
 }

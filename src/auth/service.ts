@@ -2,18 +2,24 @@ import { randomUUID } from 'node:crypto'
 import type { Config } from '../config.js'
 import { problem } from '../errors.js'
 import type { Audit } from '../logger.js'
-import { isLanguage, markets, parsePhone, type Language } from '../markets.js'
+import { isLanguage, markets, parsePhone, type Language, type MarketId } from '../markets.js'
 import type { Database } from '../plugins/database.js'
-import type { User, UsersRepository } from '../users/repository.js'
+import type { UsersRepository } from '../users/repository.js'
 import { deriveCode, digestCode, phoneKey } from './code.js'
-import type { CodeStore } from './code-store.js'
+import type { CodeStore, Issued } from './code-store.js'
+import type { LogoutMarks } from './logout-marks.js'
 import { SmsRefused, type SmsSender } from './sms/index.js'
 import { smsText } from './sms/text.js'
+import type { SmsGuard } from './sms-guard.js'
+import type { AuthenticatedUser } from './token.js'
 
 export interface AuthPorts {
   db: Database
   users: UsersRepository
   codes: CodeStore
+  marks: LogoutMarks
+  /** None where SMS_GUARD is off, or without Redis. */
+  guard: SmsGuard | undefined
   sms: SmsSender
   /** Milliseconds since the epoch. */
   clock: () => number
@@ -23,8 +29,18 @@ export interface AuthPorts {
 export type AuthService = ReturnType<typeof authService>
 
 /** The flow of a login, free of HTTP. */
-export function authService (config: Config, { db, users, codes, sms, clock, newNonce }: AuthPorts) {
+export function authService (config: Config, { db, users, codes, marks, guard, sms, clock, newNonce }: AuthPorts) {
   const { codeSecret } = config
+
+  /** Asks the traffic guard about a send that is issued; one that it stops is taken back. Throws too_many_sends. */
+  async function passGuard ({ phone, market, key, issued, now, isKnown }: Send, audit: Audit) {
+    const verdict = await guard?.admit(phone, market, now, isKnown)
+    if (!verdict || isKnown) return
+    audit('guard_tripped', { phone }, { scope: verdict.scope, market, mode: config.smsGuard })
+    if (config.smsGuard === 'observe') return
+    await codes.takeBack(key, issued)
+    throw problem('too_many_sends', { retryAfter: verdict.retryAfterSeconds })
+  }
 
   return {
     /**
@@ -45,6 +61,9 @@ export function authService (config: Config, { db, users, codes, sms, clock, new
           { retryAfter: Math.ceil(issued.retryAfterMs / 1000) })
       }
 
+      const isKnown = known?.isVerified === true
+      await passGuard({ phone, market, key, issued, now, isKnown }, audit)
+
       const code = deriveCode(codeSecret, phone, issued.nonce)
       const stored = known?.language
       const spoken = language ?? (isLanguage(stored) ? stored : markets[market].language)
@@ -53,7 +72,10 @@ export function authService (config: Config, { db, users, codes, sms, clock, new
       } catch (cause) {
         audit('sms_failed', { phone })
         // After a time-out the message may still arrive: then its code must work.
-        if (cause instanceof SmsRefused) await codes.takeBack(key, issued)
+        if (cause instanceof SmsRefused) {
+          await codes.takeBack(key, issued)
+          if (!isKnown) await guard?.release(phone, market, now)
+        }
         throw problem('sms_failed', { cause })
       }
       audit('code_sent', { phone }, { market, language: spoken })
@@ -73,20 +95,28 @@ export function authService (config: Config, { db, users, codes, sms, clock, new
         throw problem('invalid_code', redeemed.status === 'wrong' ? { attemptsRemaining: redeemed.attemptsRemaining } : {})
       }
       try {
-        const { user, isNew } = await users.login(phone, market)
+        const { user, isNew, isFirst } = await users.login(phone, market)
+        if (isFirst) await guard?.verified(phone, market, clock())
         audit('login', { userId: user.id, phone }, { is_new_user: isNew })
-        return { user, isNew, market, issuedAt: epochSeconds(user) }
+        return { user, isNew, market, issuedAt: epochSeconds(user.lastLogin) }
       } catch (error) {
         await codes.putBack(key, redeemed.undo)
         throw error
       }
     },
 
-    /** Signs a user out on every device. */
-    async logout (userId: number, audit: Audit) {
-      const user = await db.atomically(async (tx) => users.logout(tx, userId))
-      if (!user) throw problem('invalid_token')
-      audit('logout', { userId, phone: user.phone })
+    /**
+     * Signs a user out on every device. The mark is left before the row is committed: without either, nothing has changed.
+     */
+    async logout ({ id, issuedAt }: AuthenticatedUser, audit: Audit) {
+      const phone = await db.atomically(async (tx) => {
+        const user = await users.logout(tx, id)
+        if (!user) throw problem('invalid_token')
+        // A token of an earlier system may be younger than the row says.
+        await marks.leave(id, Math.max(epochSeconds(user.lastLogin), issuedAt))
+        return user.phone
+      })
+      audit('logout', { userId: id, phone })
     },
 
     /** Deletes an account, its addresses and its pending code. Throws account_in_use, unavailable; then nothing has changed. */
@@ -102,4 +132,14 @@ export function authService (config: Config, { db, users, codes, sms, clock, new
   }
 }
 
-const epochSeconds = ({ lastLogin }: User) => Math.floor((lastLogin as Date).getTime() / 1000)
+interface Send {
+  phone: string
+  market: MarketId
+  key: string
+  issued: Issued
+  now: number
+  isKnown: boolean
+}
+
+/** Whole seconds since the epoch; 0 where there is no time. */
+const epochSeconds = (time: Date | null) => Math.floor((time?.getTime() ?? 0) / 1000)

@@ -1,5 +1,6 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { clientAddress } from '../client-address.js'
 import { isProblem, problem, problemBody, type Problem, type ProblemCode } from '../errors.js'
 import { isDatabaseUnavailable } from './database.js'
 
@@ -40,7 +41,7 @@ export function sendProblem (error: Error, request: FastifyRequest, reply: Fasti
       code: answer.problemCode,
       method: request.method,
       route: request.routeOptions.url,
-      client: request.ip,
+      client: clientAddress(request),
       request_id: request.id,
       err: answer.cause
     })

@@ -25,6 +25,20 @@ export async function answerOf<T> (reply: Promise<T>): Promise<T> {
   }
 }
 
+/**
+ * Registers a script of one key, which is one round trip and one slot of a cluster. Returns the function that runs it and
+ * throws unavailable when Redis does not answer.
+ */
+export function redisScript<Reply> (redis: Redis, name: string, lua: string) {
+  type Command = (key: string, ...args: Array<string | number>) => Promise<Reply>
+  redis.defineCommand(name, { numberOfKeys: 1, lua })
+  const commands = redis as unknown as Record<string, Command>
+  const run: Command = (key, ...args) => answerOf((commands[name] as Command)(key, ...args))
+  return run
+}
+
+export type { Redis }
+
 export default fp<Config>(async (app, { redisUrl }) => {
   const outage = outageLog(app.log, 'Redis')
   app.decorate('redisOutage', outage)

@@ -41,9 +41,11 @@ export function usersRepository (db: Database) {
   const byPhone = db.select({ language: users.language, isVerified: users.isVerified }).from(users)
     .where(eq(users.phoneNumber, placeholder('phone'))).prepare(db.statementName('user_by_phone'))
 
+  // A subselect sees the row as it was before the statement.
+  const wasVerified = sql<boolean | null>`(SELECT before.is_verified FROM users before WHERE before.id = users.id)`
   const loggedIn = { isActive: true, isVerified: true, lastLogin: nextLogin, updatedAt: utcNow }
   const login = db.update(users).set({ ...loggedIn, market: sql`${placeholder('market')}` })
-    .where(eq(users.phoneNumber, placeholder('phone'))).returning(columns).prepare(db.statementName('login'))
+    .where(eq(users.phoneNumber, placeholder('phone'))).returning({ ...columns, wasVerified }).prepare(db.statementName('login'))
   const register = db.insert(users).values({
     phoneNumber: placeholder('phone'),
     market: placeholder('market'),
@@ -68,15 +70,19 @@ export function usersRepository (db: Database) {
     },
 
     /**
-     * Signs the owner of a number in. The INSERT runs only where no row came back: its conflict burns an id of the sequence.
+     * Signs the owner of a number in; `isFirst` where nobody has logged in with it before.
+     * The INSERT runs only where no row came back: its conflict burns an id of the sequence.
      */
-    async login (phone: string, market: MarketId): Promise<{ user: User, isNew: boolean }> {
+    async login (phone: string, market: MarketId): Promise<{ user: User, isNew: boolean, isFirst: boolean }> {
       const [known] = await login.execute({ phone, market })
-      if (known) return { user: known, isNew: false }
+      if (known) {
+        const { wasVerified, ...user } = known
+        return { user, isNew: false, isFirst: wasVerified !== true }
+      }
       const { language, country } = markets[market]
       const [row] = await register.execute({ phone, market, language, country })
       const { isNew, ...user } = row as User & { isNew: boolean }
-      return { user, isNew }
+      return { user, isNew, isFirst: isNew }
     },
 
     /** Writes the given fields; undefined where the row is gone. */

@@ -1,0 +1,14 @@
+import { createHmac } from 'node:crypto'
+
+export const encode = (text: string | Buffer) => Buffer.from(text).toString('base64url')
+export const ownHeader = { alg: 'HS256', typ: 'JWT' }
+
+/** Signs two texts, whatever they are, as the parts of a compact JWS. */
+export function signTexts (header: string, payload: string, key: string, hash = 'sha256') {
+  const input = `${encode(header)}.${encode(payload)}`
+  return `${input}.${createHmac(hash, key).update(input).digest('base64url')}`
+}
+
+/** Signs claims as an earlier backend with the same key would. */
+export const mint = (claims: object, key: string, header: object = ownHeader) =>
+  signTexts(JSON.stringify(header), JSON.stringify(claims), key)

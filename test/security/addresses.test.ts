@@ -1,0 +1,160 @@
+import { createServer, request as httpRequest } from 'node:http'
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import t, { type Test } from 'tap'
+import { addressGroup, canonicalAddress } from '../../src/client-address.js'
+import { startRedis } from '../helpers/servers.js'
+import { newPhone, testService, type Service } from '../helpers/service.js'
+import { Redis } from 'ioredis'
+
+const limited = { RATE_LIMIT_IP_MAX: '5', RATE_LIMIT_IP_WINDOW_SECONDS: '600', TRUST_PROXY: '127.0.0.1' }
+
+/** A gateway that appends the address of its client, told by X-Test-Client, to X-Forwarded-For. */
+async function proxyFor (t: Test, service: Service) {
+  const proxy = createServer((request, response) => {
+    const { 'x-test-client': client, 'x-forwarded-for': before, ...headers } = request.headers
+    const forwarded = [before, client].filter(Boolean).join(', ')
+    const upstream = httpRequest(service.url + request.url, {
+      method: request.method, headers: { ...headers, ...(forwarded && { 'x-forwarded-for': forwarded }) }
+    }, (answer) => {
+      response.writeHead(answer.statusCode as number, answer.headers)
+      answer.pipe(response)
+    })
+    request.pipe(upstream)
+  }).listen(0, '127.0.0.1')
+  await once(proxy, 'listening')
+  t.teardown(() => { proxy.closeAllConnections(); proxy.close() })
+  return `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`
+}
+
+/** Asks until refused; answers how many requests were let through. */
+async function budget (url: string, headers: Array<Record<string, string>>, most = 12) {
+  for (let i = 0; i < most; i++) {
+    const response = await fetch(`${url}/api/v1/auth/verify-code`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers[i % headers.length] },
+      body: JSON.stringify({ phone: newPhone(), verification_code: '000000' })
+    })
+    if (response.status === 429) return i
+    await response.text()
+  }
+  return most
+}
+
+t.test('an address is canonical: no port, no brackets, no zone, IPv4-mapped as IPv4, IPv6 by its /64', async (t) => {
+  t.equal(canonicalAddress('203.0.113.7'), '203.0.113.7')
+  t.equal(canonicalAddress('203.0.113.7:4711'), '203.0.113.7')
+  t.equal(canonicalAddress('[2001:DB8::1]:443'), '2001:db8::1')
+  t.equal(canonicalAddress('[2001:db8::1]'), '2001:db8::1')
+  t.equal(canonicalAddress('fe80::1%eth0'), 'fe80::1')
+  t.equal(canonicalAddress('::ffff:203.0.113.7'), '203.0.113.7')
+  t.equal(canonicalAddress('::ffff:cb00:7107'), '203.0.113.7')
+  t.equal(canonicalAddress('2001:0db8:0000:0000:0000:0000:0000:0001'), '2001:db8::1')
+  for (const garbage of ['', 'unknown', '_hidden', '127.1', '0x7f000001', '010.0.0.1', '1.2.3.4.5', '1.2.3.4, 5.6.7.8', '2001:db8::1::2', '\x1b[31m']) {
+    t.equal(canonicalAddress(garbage), undefined, JSON.stringify(garbage))
+  }
+  t.equal(addressGroup('2001:db8:1:2:aaaa::1'), addressGroup('2001:db8:1:2:bbbb::9'))
+  t.not(addressGroup('2001:db8:1:2::1'), addressGroup('2001:db8:1:3::1'))
+  t.equal(addressGroup('203.0.113.7'), '203.0.113.7')
+})
+
+t.test('behind a trusted gateway two clients have two budgets, and a spoofing client has one', async (t) => {
+  const service = await testService(t, { env: limited })
+  const url = await proxyFor(t, service)
+  t.equal(await budget(url, [{ 'x-test-client': '203.0.113.1' }]), 5)
+  t.equal(await budget(url, [{ 'x-test-client': '203.0.113.2' }]), 5, 'another client')
+  t.equal(await budget(url, Array.from({ length: 12 }, (_, i) => ({
+    'x-test-client': '203.0.113.3', 'x-forwarded-for': `198.51.100.${i}`
+  }))), 5, 'entries of its own before')
+  t.equal(await budget(url, Array.from({ length: 12 }, (_, i) => ({
+    'x-test-client': '203.0.113.4', 'x-forwarded-for': `garbage-${i}, <b>, , 127.0.0.1`
+  }))), 5, 'garbage before')
+  t.equal(await budget(url, Array.from({ length: 12 }, (_, i) => ({ 'x-test-client': `203.0.113.5:${40_000 + i}` }))), 5, 'a port')
+  t.equal(await budget(url, Array.from({ length: 12 }, (_, i) => ({ 'x-test-client': `2001:db8:1:2::${i}` }))), 5, 'addresses of one IPv6 network')
+  t.equal(await budget(url, Array.from({ length: 12 }, (_, i) => ({ 'x-test-client': i % 2 ? '203.0.113.6' : '::ffff:203.0.113.6' }))), 5, 'IPv4-mapped')
+  t.equal(await budget(url, Array.from({ length: 12 }, (_, i) => ({ 'x-test-client': `_hidden${i}` }))), 5, 'no address at all')
+})
+
+t.test('two gateways in a row that add ports are both passed over', async (t) => {
+  const service = await testService(t, { env: { ...limited, TRUST_PROXY: '127.0.0.1,10.0.0.0/8' } })
+  t.equal(await budget(service.url, [{ 'x-forwarded-for': '203.0.113.1, 10.1.2.3:8080' }]), 5)
+  t.equal(await budget(service.url, [{ 'x-forwarded-for': '203.0.113.2, 10.1.2.3:8080' }]), 5)
+})
+
+for (const trusted of ['false', '10.0.0.0/8']) {
+  t.test(`from a peer that TRUST_PROXY=${trusted} does not name the header changes nothing, and is told once`, async (t) => {
+    const service = await testService(t, { env: { ...limited, TRUST_PROXY: trusted } })
+    t.equal(await budget(service.url, Array.from({ length: 12 }, (_, i) => ({ 'x-forwarded-for': `198.51.100.${i}` }))), 5)
+    const told = service.log.map((line) => JSON.parse(line)).filter(({ event }) => event === 'untrusted_proxy')
+    t.match(told, [{ level: 40 }])
+    t.equal(told.length, 1)
+  })
+}
+
+t.test('the budget is one for both public routes, both prefixes and every replica', async (t) => {
+  const first = await testService(t, { env: limited })
+  const second = await testService(t, {
+    database: first.database, redis: { url: first.env.REDIS_URL as string, redis: first.redis }, env: first.env
+  })
+  const statuses: number[] = []
+  const routes = [[first, '/auth/send-verification'], [second, '/api/v1/auth/verify-code'], [second, '/auth/verify-code'],
+    [first, '/api/v1/auth/send-verification'], [second, '/auth/send-verification'], [first, '/auth/verify-code']] as const
+  for (const [service, path] of routes) {
+    const { status, headers } = await service.request('POST', path, { body: {} })
+    statuses.push(status)
+    t.equal(headers.get('ratelimit-limit'), '5')
+    t.ok(Number(headers.get('ratelimit-reset')) > 590)
+  }
+  t.strictSame(statuses, [422, 422, 422, 422, 422, 429])
+
+  const { status, headers, body } = await second.request('POST', '/auth/verify-code', { body: '{' })
+  t.equal(status, 429, 'before the body is read')
+  t.equal(body.code, 'rate_limited')
+  t.equal(headers.get('ratelimit-remaining'), '0')
+  t.equal(headers.get('retry-after'), String(body.retry_after))
+  t.match(second.log.map((line) => JSON.parse(line)).find(({ event }) => event === 'limit_hit'), { limit: 'address', client: '127.0.0.1', request_id: String })
+  t.equal((await first.request('GET', '/api/v1/auth/markets')).status, 200, 'other routes are not counted')
+})
+
+t.test('Redis holds no address, and every count ends', async (t) => {
+  const service = await testService(t, { env: limited })
+  await service.request('POST', '/auth/verify-code', { body: {} })
+  const keys = await service.redis.keys('*')
+  t.equal(keys.length, 1)
+  t.notMatch(keys.join(), /127/)
+  t.ok(await service.redis.ttl(keys[0] as string) > 590)
+})
+
+t.test('Redis away closes the public routes with 503', async (t) => {
+  const server = await startRedis()
+  const redis = new Redis(server.url)
+  redis.on('error', () => {})
+  t.teardown(() => { redis.disconnect() })
+  const service = await testService(t, { redis: { url: server.url, redis } })
+  await server.stop()
+  for (const path of ['/auth/send-verification', '/auth/verify-code']) {
+    const { status, body } = await service.request('POST', path, { body: { phone: newPhone(), verification_code: '000000' } })
+    t.equal(status, 503)
+    t.equal(body.code, 'unavailable')
+  }
+  t.equal(service.sms.length, 0)
+})
+
+t.test('a number has one budget under every spelling of it and of the path', async (t) => {
+  const service = await testService(t)
+  const phone = newPhone()
+  t.equal((await service.send(phone)).status, 200)
+  const digits = phone.slice(1)
+  const spellings = [digits, `+${digits}`, ` +${digits.slice(0, 3)} (${digits.slice(3, 6)}) ${digits.slice(6, 9)}-${digits.slice(9)} `, `${digits.slice(0, 5)}--${digits.slice(5)}`]
+  for (const spelling of spellings) {
+    const { body } = await service.request('POST', '/auth/send-verification', { body: { phone: spelling } })
+    t.equal(body.code, 'resend_too_soon', spelling)
+  }
+  const paths = ['//auth/send-verification', '/auth//send-verification', '/auth/send-verification/', '/AUTH/send-verification', '/auth/./send-verification',
+    '/auth/%73end-verification', '/auth/send%2dverification', '/api/v1//auth/send-verification', '/auth/send-verification?x=1', '/auth%2fsend-verification']
+  for (const path of paths) {
+    const { status, body } = await service.request('POST', path, { body: { phone } })
+    t.ok(body.code === 'resend_too_soon' || status === 404, `${path}: ${status}`)
+  }
+  t.equal(service.sms.length, 1)
+})

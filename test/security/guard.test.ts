@@ -1,0 +1,145 @@
+import t from 'tap'
+import { testService, type Service } from '../helpers/service.js'
+
+const production = { SMS_GUARD_BLOCK_SENDS: '20', SMS_GUARD_MARKET_SENDS: '200', TRUST_PROXY: '127.0.0.1' }
+
+/** The n-th number of a block: E.164 without the last four digits. */
+const numberOf = (block: string, n: number) => `${block}${String(n).padStart(4, '0')}`
+const addressOf = (n: number) => `198.${18 + (n >> 16 & 1)}.${n >> 8 & 255}.${n & 255}`
+let clients = 0
+
+/** A send from an address of its own, as a botnet's. */
+const send = (service: Service, phone: string) => service.request('POST', '/auth/send-verification', {
+  body: { phone }, headers: { 'x-forwarded-for': addressOf(clients++) }
+})
+
+/** Sends to all numbers, so many at a time; counts the answers. */
+async function flood (service: Service, phones: string[], width = 50) {
+  const counts: Record<string, number> = {}
+  const queue = [...phones]
+  await Promise.all(Array.from({ length: width }, async () => {
+    for (let phone = queue.shift(); phone !== undefined; phone = queue.shift()) {
+      const { status, body } = await send(service, phone)
+      const key = status === 200 ? 'sent' : String(body.code)
+      counts[key] = (counts[key] ?? 0) + 1
+    }
+  }))
+  return counts
+}
+
+/** Signs in from an address of its own. */
+async function login (service: Service, phone: string) {
+  const sent = await send(service, phone)
+  if (sent.status !== 200) return sent.status
+  const { status } = await service.request('POST', '/auth/verify-code', {
+    body: { phone, verification_code: service.codeOf(phone) }, headers: { 'x-forwarded-for': addressOf(clients++) }
+  })
+  return status
+}
+
+t.test('5,000 numbers of one block ordered from 5,000 addresses: 20 messages go out, honest blocks lose none', async (t) => {
+  const service = await testService(t, { env: { ...production, SMS_GUARD_MARKET_SENDS: '1000000' } })
+  const known = numberOf('+99655512', 7000)
+  t.equal(await login(service, known), 200)
+
+  const honest = Array.from({ length: 60 }, (_, n) => numberOf('+99670012', n))
+  let answered = 0
+  const [attack] = await Promise.all([
+    flood(service, Array.from({ length: 5000 }, (_, n) => numberOf('+99655512', n))),
+    (async () => {
+      // Nine of ten honest people verify.
+      for (const [n, phone] of honest.entries()) {
+        const status = n % 10 === 9 ? (await send(service, phone)).status : await login(service, phone)
+        if (status === 200) answered++
+      }
+    })()
+  ])
+  // The 20th is the first login of the known number.
+  t.strictSame(attack, { sent: 19, too_many_sends: 4981 })
+  t.equal(answered, honest.length)
+
+  t.equal((await service.sql('SELECT count(*)::int AS n FROM users'))[0].n, 1 + 54)
+  await service.redis.del(await service.redis.keys('code:*'))
+  t.equal(await login(service, known), 200, 'who has logged in before passes a paused block')
+  const trips = service.log.map((line) => JSON.parse(line)).filter(({ event }) => event === 'guard_tripped')
+  t.equal(trips.length, 4981)
+  t.match(trips[0], { level: 40, scope: 'block', market: 'kg', mode: 'enforce', phone: /^\+996•••••••\d\d$/, client: /^198\./, request_id: String })
+})
+
+t.test('an attack spread over 300 blocks stops at about 200 messages in the market, another market goes on', async (t) => {
+  const service = await testService(t, { env: production })
+  const blocks = Array.from({ length: 300 }, (_, n) => `+9965${String(50 + n % 10)}${String(Math.floor(n / 10)).padStart(2, '0')}`)
+  const phones = Array.from({ length: 3000 }, (_, n) => numberOf(blocks[n % 300] as string, n))
+  const attack = await flood(service, phones)
+  t.ok((attack.sent ?? 0) >= 190 && (attack.sent ?? 0) <= 210, JSON.stringify(attack))
+  t.equal(attack.too_many_sends, 3000 - (attack.sent as number))
+  const { body, headers } = await send(service, numberOf('+99677712', 1))
+  t.equal(body.code, 'too_many_sends')
+  t.ok(body.retry_after > 3300 && body.retry_after <= 3600)
+  t.equal(headers.get('retry-after'), String(body.retry_after))
+  t.equal((await send(service, '+13128059851')).status, 200)
+})
+
+t.test('what the guard refuses leaves nothing behind: no code, no cooldown, no count', async (t) => {
+  const service = await testService(t, { env: { ...production, SMS_GUARD_BLOCK_SENDS: '1' } })
+  t.equal((await send(service, '+996555120001')).status, 200)
+  const before = (await service.redis.keys('code:*')).length
+  for (let i = 0; i < 5; i++) t.equal((await send(service, '+996555120002')).body.code, 'too_many_sends')
+  t.equal((await service.redis.keys('code:*')).length, before)
+  t.equal(service.sms.length, 1)
+})
+
+t.test('enough first logins lift the pause; a known number is neither counted nor paused', async (t) => {
+  const service = await testService(t, { env: { ...production, SMS_GUARD_BLOCK_SENDS: '4', SMS_GUARD_MIN_VERIFIED_PERCENT: '50' } })
+  const phones = Array.from({ length: 6 }, (_, n) => numberOf('+99655512', n))
+  const [a, b, c, d, e, f] = phones as [string, string, string, string, string, string]
+  for (const phone of [a, b, c, d]) t.equal((await send(service, phone)).status, 200)
+  t.equal((await send(service, e)).body.code, 'too_many_sends')
+  for (const phone of [a, b]) t.equal((await service.verify(phone, service.codeOf(phone))).status, 200)
+  t.equal((await send(service, e)).status, 200, 'two of four have verified')
+  t.equal((await send(service, f)).body.code, 'too_many_sends', 'two of five have not')
+  await service.redis.del(await service.redis.keys('code:*'))
+  t.equal(await login(service, a), 200)
+  t.equal((await send(service, f)).body.code, 'too_many_sends', 'a second login of a known number counts for nothing')
+})
+
+t.test('a row of an earlier system that nobody has verified counts as new, its first login as verified', async (t) => {
+  const service = await testService(t, { env: { ...production, SMS_GUARD_BLOCK_SENDS: '1', SMS_GUARD_MIN_VERIFIED_PERCENT: '100' } })
+  await service.sql('INSERT INTO users (phone_number, is_verified) VALUES ($1, NULL), ($2, TRUE)', ['+996555120001', '+996555120002'])
+  t.equal(await login(service, '+996555120001'), 200)
+  t.equal((await send(service, '+996555120003')).status, 200)
+  t.equal((await send(service, '+996555120004')).body.code, 'too_many_sends')
+  t.equal((await send(service, '+996555120002')).status, 200)
+})
+
+t.test('the guard looks at the last 60 minutes only', async (t) => {
+  let now = Date.now()
+  const service = await testService(t, { env: { ...production, SMS_GUARD_BLOCK_SENDS: '2' }, overrides: { clock: () => now } })
+  t.equal((await send(service, '+996555120001')).status, 200)
+  now += 30 * 60_000
+  t.equal((await send(service, '+996555120002')).status, 200)
+  const { body } = await send(service, '+996555120003')
+  t.equal(body.code, 'too_many_sends')
+  t.equal(body.retry_after, 30 * 60)
+  now += 30 * 60_000
+  t.equal((await send(service, '+996555120003')).status, 200)
+  t.equal((await send(service, '+996555120004')).body.code, 'too_many_sends')
+  for (const key of await service.redis.keys('guard:*')) t.ok(await service.redis.ttl(key) > 0)
+})
+
+t.test('SMS_GUARD=observe only tells, off does nothing', async (t) => {
+  const observed = await testService(t, { env: { ...production, SMS_GUARD_BLOCK_SENDS: '1', SMS_GUARD: 'observe' } })
+  for (const phone of ['+996555120001', '+996555120002']) t.equal((await send(observed, phone)).status, 200)
+  t.match(observed.log.map((line) => JSON.parse(line)).filter(({ event }) => event === 'guard_tripped'), [{ mode: 'observe', scope: 'block' }])
+  const off = await testService(t, { env: { ...production, SMS_GUARD_BLOCK_SENDS: '1', SMS_GUARD: 'off' } })
+  for (const phone of ['+996555120001', '+996555120002']) t.equal((await send(off, phone)).status, 200)
+  t.strictSame(await off.redis.keys('guard:*'), [])
+})
+
+t.test('messages that the provider refuses do not pause a block', async (t) => {
+  const { SmsRefused } = await import('../../src/auth/sms/index.js')
+  const service = await testService(t, {
+    env: { ...production, SMS_GUARD_BLOCK_SENDS: '2' }, overrides: { sms: async () => { throw new SmsRefused() } }
+  })
+  for (let n = 0; n < 5; n++) t.equal((await send(service, numberOf('+99655512', n))).body.code, 'sms_failed')
+})

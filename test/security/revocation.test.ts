@@ -1,0 +1,209 @@
+import t from 'tap'
+import { mint } from '../helpers/forge.js'
+import { startRedis } from '../helpers/servers.js'
+import { newPhone, testDatabase, testRedis, testService, type Service } from '../helpers/service.js'
+import { Redis } from 'ioredis'
+
+const passes = async (service: Service, token: string) => (await service.request('GET', '/auth/verify-token', { token })).status
+const logout = async (service: Service, token: string) => (await service.request('POST', '/auth/logout', { token })).status
+const iatOf = (token: string) => (JSON.parse(Buffer.from(token.split('.')[1] as string, 'base64url').toString()) as { iat: number }).iat
+
+/** Two replicas on the same stores; a code may be asked for every second. */
+async function replicas (t: Parameters<typeof testService>[0], env: Record<string, string> = {}) {
+  const first = await testService(t, { env: { CODE_RESEND_SECONDS: '1', CODE_SENDS_PER_HOUR: '1000', CODE_SENDS_PER_DAY: '1000', ...env } })
+  const { JWT_SECRET, CODE_SECRET } = first.env
+  const second = await testService(t, {
+    database: first.database, redis: { url: first.env.REDIS_URL as string, redis: first.redis }, env: { ...first.env, JWT_SECRET, CODE_SECRET } as Record<string, string>
+  })
+  return [first, second] as const
+}
+
+/** Moves what a login and a logout left into the past (or the future, by a negative number), instead of waiting. */
+async function shift (service: Service, userId: number, seconds: number) {
+  await service.sql('UPDATE users SET last_login = last_login - make_interval(secs => $2) WHERE id = $1', [userId, seconds])
+  const mark = await service.redis.get(`logout:${userId}`)
+  if (mark !== null) await service.redis.set(`logout:${userId}`, Number(mark) - seconds, 'KEEPTTL')
+}
+
+/** Forgets that a code was just sent, instead of waiting. */
+const cool = async (service: Service) => { for (const key of await service.redis.keys('code:*')) await service.redis.del(key) }
+
+for (const [when, seconds] of [['within the same second', 0], ['1 s later', 1], ['2 s later', 2], ['60 s later', 60],
+  ['with the clock of the database set back', -50]] as const) {
+  t.test(`a token that was logged out is not revived by a login ${when}`, async (t) => {
+    const [first, second] = await replicas(t)
+    const phone = newPhone()
+    const { user, token } = await first.login(phone)
+    // The token of before the shift, as it would have been minted then.
+    const old = mint({ user_id: user.id, market: 'kg', iat: iatOf(token) - seconds, exp: iatOf(token) - seconds + 1800 }, first.env.JWT_SECRET as string)
+    t.equal(await logout(first, token), 200)
+    await shift(first, user.id, seconds)
+    await cool(first)
+    const next = await first.login(phone)
+    t.ok(iatOf(next.token) > iatOf(old))
+    for (const replica of [first, second]) {
+      t.equal(await passes(replica, old), 401, 'the first token is dead')
+      t.equal(await passes(replica, next.token), 200, 'the second works')
+    }
+    await cool(first)
+    const later = await second.login(phone)
+    t.equal(await passes(first, old), 401, 'a third login does not revive it either')
+    t.equal(await passes(first, next.token), 200, 'and leaves the second signed in')
+    t.equal(await passes(first, later.token), 200)
+  })
+}
+
+t.test('a second device leaves the first signed in; a logout on either signs out both', async (t) => {
+  const [first, second] = await replicas(t)
+  const phone = newPhone()
+  const phoneOne = await first.login(phone)
+  await shift(first, phoneOne.user.id, 0)
+  await cool(first)
+  const phoneTwo = await second.login(phone)
+  t.strictSame([await passes(first, phoneOne.token), await passes(second, phoneTwo.token)], [200, 200])
+  t.equal(await logout(second, phoneOne.token), 200)
+  t.strictSame([await passes(first, phoneOne.token), await passes(first, phoneTwo.token)], [401, 401])
+  t.equal(await logout(first, phoneTwo.token), 401, 'who is signed out cannot sign out')
+  await cool(first)
+  const { token } = await first.login(phone)
+  t.strictSame([await passes(second, phoneOne.token), await passes(second, phoneTwo.token), await passes(second, token)], [401, 401, 200])
+})
+
+t.test('the mark of a logout lives one token lifetime and a minute', async (t) => {
+  const service = await testService(t)
+  const { user, token } = await service.login(newPhone())
+  await logout(service, token)
+  t.equal(Number(await service.redis.get(`logout:${user.id}`)), iatOf(token))
+  const ttl = await service.redis.ttl(`logout:${user.id}`)
+  t.ok(ttl > 1855 && ttl <= 1860)
+})
+
+t.test('a token of an earlier backend that is younger than the row dies with the logout it makes', async (t) => {
+  const [service] = await replicas(t)
+  const phone = newPhone()
+  const { user, token } = await service.login(phone)
+  await service.sql("UPDATE users SET last_login = last_login - interval '20 minutes' WHERE id = $1", [user.id])
+  const legacy = mint({ user_id: user.id, market: 'kg', exp: iatOf(token) + 1790 }, service.env.JWT_SECRET as string)
+  t.equal(await passes(service, legacy), 200)
+  t.equal(await logout(service, legacy), 200)
+  await cool(service)
+  await service.sql("UPDATE users SET last_login = last_login - interval '1 minute' WHERE id = $1", [user.id])
+  const next = await service.login(phone)
+  t.equal(await passes(service, legacy), 401)
+  t.equal(await passes(service, next.token), 200)
+})
+
+t.test('a row without last_login is signed out for good as well', async (t) => {
+  const service = await testService(t)
+  const phone = newPhone()
+  const { user, token } = await service.login(phone)
+  await service.sql('UPDATE users SET last_login = NULL WHERE id = $1', [user.id])
+  t.equal(await passes(service, token), 200)
+  t.equal(await logout(service, token), 200)
+  await service.sql('UPDATE users SET is_active = TRUE WHERE id = $1', [user.id])
+  t.equal(await passes(service, token), 401)
+})
+
+t.test('a request of the latest login asks Redis nothing', async (t) => {
+  const server = await startRedis()
+  t.teardown(() => server.stop())
+  const redis = new Redis(server.url)
+  t.teardown(() => { redis.disconnect() })
+  const service = await testService(t, { redis: { url: server.url, redis } })
+  const { token, user } = await service.login(newPhone())
+  const gets = async () => Number(/cmdstat_get:calls=(\d+)/.exec(await redis.info('commandstats'))?.[1] ?? 0)
+  const commands = async () => Number(/total_commands_processed:(\d+)/.exec(await redis.info('stats'))?.[1])
+  const before = await commands()
+  for (let i = 0; i < 20; i++) t.equal(await passes(service, token), 200)
+  t.equal(await commands() - before, 1, 'only the question itself')
+  await service.sql("UPDATE users SET last_login = last_login + interval '1 second' WHERE id = $1", [user.id])
+  const asked = await gets()
+  t.equal(await passes(service, token), 200)
+  t.equal(await gets() - asked, 1, 'a token of another login costs one look')
+})
+
+t.test('Redis stopped: logout and a token that needs the mark are 503, the latest login goes on, and a retry works', async (t) => {
+  const server = await startRedis()
+  const redis = new Redis(server.url)
+  redis.on('error', () => {})
+  t.teardown(async () => {
+    redis.disconnect()
+    await server.stop()
+  })
+  const service = await testService(t, { redis: { url: server.url, redis } })
+  const { token, user } = await service.login(newPhone())
+  const older = mint({ user_id: user.id, market: 'kg', iat: iatOf(token) - 5, exp: iatOf(token) + 1795 }, service.env.JWT_SECRET as string)
+  t.equal(await passes(service, older), 200)
+
+  await server.stop()
+  const refused = await service.request('POST', '/auth/logout', { token })
+  t.equal(refused.status, 503)
+  t.equal(refused.body.code, 'unavailable')
+  t.equal(refused.headers.get('retry-after'), String(refused.body.retry_after))
+  t.equal(await passes(service, token), 200, 'still signed in')
+  t.strictSame(await service.sql('SELECT is_active FROM users WHERE id = $1', [user.id]), [{ is_active: true }])
+  t.equal(await passes(service, older), 503, 'never open')
+  t.equal((await service.request('DELETE', '/api/v1/users/me', { token })).status, 503)
+
+  const again = await startRedis({ port: server.port })
+  t.teardown(() => again.stop())
+  while ((await service.request('GET', '/health/ready')).body.status !== 'ok');
+  t.equal(await logout(service, token), 200)
+  t.equal(await passes(service, token), 401)
+})
+
+t.test('of 50 workers that mix login, logout and requests none passes with a token from before a logout', async (t) => {
+  const database = await testDatabase(t)
+  const redis = await testRedis(t)
+  const env = { CODE_RESEND_SECONDS: '1', CODE_SENDS_PER_HOUR: '1000', CODE_SENDS_PER_DAY: '1000', LOG_LEVEL: 'error' }
+  const first = await testService(t, { database, redis, env })
+  const { JWT_SECRET, CODE_SECRET } = first.env as { JWT_SECRET: string, CODE_SECRET: string }
+  const second = await testService(t, { database, redis, env: { ...env, JWT_SECRET, CODE_SECRET } })
+  // Either replica may send the code that the other one takes.
+  const messages = () => [...first.sms, ...second.sms]
+  const counts = { requests: 0, refused: 0, logins: 0, logouts: 0, violations: 0, unexpected: 0 }
+  const end = Date.now() + 20_000
+
+  async function worker (phone: string, tokens: Map<string, { isDead: boolean }>) {
+    while (Date.now() < end) {
+      const service = Math.random() < 0.5 ? first : second
+      const held = [...tokens.keys()]
+      const token = held[Math.floor(Math.random() * held.length)]
+      const action = Math.random()
+      if (action < 0.15 || token === undefined) {
+        const sent = await service.send(phone)
+        if (sent.status !== 200) {
+          if (sent.status !== 429) counts.unexpected++
+          if (token === undefined) await new Promise((resolve) => setImmediate(resolve))
+          continue
+        }
+        const code = messages().findLast(({ to }) => to === phone)?.text.match(/\d{6}/)?.[0] as string
+        const { status, body } = await service.verify(phone, code)
+        if (status === 200) {
+          counts.logins++
+          tokens.set(body.access_token, { isDead: false })
+        } else if (body.code !== 'invalid_code') counts.unexpected++
+      } else if (action < 0.2) {
+        const before = [...tokens.values()]
+        const { status } = await service.request('POST', '/auth/logout', { token })
+        if (status === 200) {
+          counts.logouts++
+          for (const one of before) one.isDead = true
+        } else if (status !== 401) counts.unexpected++
+      } else {
+        const wasDead = tokens.get(token)?.isDead
+        const status = await passes(service, token)
+        counts.requests++
+        if (status === 401) counts.refused++
+        else if (status !== 200) counts.unexpected++
+        if (wasDead && status === 200) counts.violations++
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: 10 }, () => newPhone()).flatMap((phone) => {
+    const tokens = new Map<string, { isDead: boolean }>()
+    return Array.from({ length: 5 }, () => worker(phone, tokens))
+  }))
+  t.match(counts, { violations: 0, unexpected: 0 })
+  t.ok(counts.logins > 20 && counts.logouts > 20 && counts.requests > 500 && counts.refused > 100, JSON.stringify(counts))
+})

@@ -1,0 +1,224 @@
+import { createHmac, createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto'
+import t, { type Test } from 'tap'
+import { encode, mint, ownHeader, signTexts } from '../helpers/forge.js'
+import { newPhone, testService } from '../helpers/service.js'
+
+const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
+/** Sets the unused low bits of the last character. */
+const unusedBits = (segment: string, bits = 1) => segment.slice(0, -1) + alphabet[alphabet.indexOf(segment.at(-1) as string) | bits]
+
+async function signedIn (t: Test, env: Record<string, string> = {}) {
+  const service = await testService(t, { env })
+  const { user, token } = await service.login(newPhone('us'))
+  const claims = JSON.parse(Buffer.from(token.split('.')[1] as string, 'base64url').toString()) as { user_id: number, market: string, iat: number, exp: number }
+  return { service, token, user, claims, key: service.env.JWT_SECRET as string }
+}
+
+t.test('a forged token is never let in, and every refusal looks the same', async (t) => {
+  const { service, token, claims, key } = await signedIn(t)
+  const [header, payload, signature] = token.split('.') as [string, string, string]
+  const json = JSON.stringify(claims)
+  const withClaims = (changes: object) => mint({ ...claims, ...changes }, key)
+  const withHeader = (changes: object) => mint(claims, key, { ...ownHeader, ...changes })
+  const without = (claim: string) => mint(Object.fromEntries(Object.entries(claims).filter(([name]) => name !== claim)), key)
+  const now = Math.floor(Date.now() / 1000)
+  const { publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const publicPem = publicKey.export({ type: 'spki', format: 'pem' }).toString()
+  const jwk = createPublicKey(publicPem).export({ format: 'jwk' })
+  const attackerKey = randomBytes(32).toString('base64')
+
+  const forged: Record<string, string> = {
+    'another key': mint(claims, attackerKey),
+    'an empty key': mint(claims, ''),
+    'the key cut short': mint(claims, key.slice(0, -1)),
+    'the key in upper case': mint(claims, key.toUpperCase()),
+    'no signature': `${header}.${payload}.`,
+    'two parts only': `${header}.${payload}`,
+    'four parts': `${token}.${signature}`,
+    'five parts, as JWE has': `${token}.${signature}.${signature}`,
+    'an empty token of dots': '..',
+    'one word': 'token',
+    'the signature of another payload': `${header}.${encode(JSON.stringify({ ...claims, user_id: claims.user_id + 1 }))}.${signature}`,
+    'the first byte of the signature changed': `${header}.${payload}.${signature.startsWith('A') ? 'B' : 'A'}${signature.slice(1)}`,
+    'a truncated signature': `${header}.${payload}.${signature.slice(0, -4)}`,
+    'a longer signature': `${header}.${payload}.${signature}AAAA`,
+    'unused bits in the signature (1)': `${header}.${payload}.${unusedBits(signature, 1)}`,
+    'unused bits in the signature (2)': `${header}.${payload}.${unusedBits(signature, 2)}`,
+    'unused bits in the signature (3)': `${header}.${payload}.${unusedBits(signature, 3)}`,
+    'a padded signature': `${token}=`,
+    'standard base64 in the signature': mintUntil(claims, key, (s) => /[-_]/.test(s)).replace(/[^.]*$/, (s) => s.replace(/-/g, '+').replace(/_/g, '/')),
+    'padding in the payload': signRaw(header, `${payload}=`, key),
+    'padding in the header': signRaw(`${header}==`, payload, key),
+    'unused bits in the payload': signRaw(header, unusedBits(encode(json + ' '.repeat((4 - json.length % 3) % 3)), 1), key),
+    'white space before the payload': signTexts(JSON.stringify(ownHeader), ` ${json}`, key),
+    'white space within the payload': signTexts(JSON.stringify(ownHeader), json.replace(/,/g, ', '), key),
+    'white space within the header': signTexts('{"alg": "HS256","typ":"JWT"}', json, key),
+    'a byte order mark before the payload': signTexts(JSON.stringify(ownHeader), `\ufeff${json}`, key),
+    'bytes that are no UTF-8 in the payload': signRaw(header, encode(Buffer.concat([Buffer.from(json), Buffer.from([0xff])])), key),
+    'alg none': `${encode('{"alg":"none","typ":"JWT"}')}.${payload}.`,
+    'alg None': `${encode('{"alg":"None","typ":"JWT"}')}.${payload}.`,
+    'alg NONE': `${encode('{"alg":"NONE","typ":"JWT"}')}.${payload}.`,
+    'alg nOnE': `${encode('{"alg":"nOnE","typ":"JWT"}')}.${payload}.`,
+    'alg none with a right signature': withHeader({ alg: 'none' }),
+    'alg missing': mint(claims, key, { typ: 'JWT' }),
+    'alg empty': withHeader({ alg: '' }),
+    'alg null': withHeader({ alg: null }),
+    'alg a list': withHeader({ alg: ['HS256'] }),
+    'alg in lower case': withHeader({ alg: 'hs256' }),
+    'HS384 with the right key': signTexts('{"alg":"HS384","typ":"JWT"}', json, key, 'sha384'),
+    'HS512 with the right key': signTexts('{"alg":"HS512","typ":"JWT"}', json, key, 'sha512'),
+    'HS256 named, HS512 signed': signTexts(JSON.stringify(ownHeader), json, key, 'sha512'),
+    'RS256 named, signed with our key': withHeader({ alg: 'RS256' }),
+    'RS256 signed as HS256 with a public key': mint(claims, publicPem, { alg: 'RS256', typ: 'JWT' }),
+    'HS256 with a public key': mint(claims, publicPem),
+    'ES256 named': withHeader({ alg: 'ES256' }),
+    'EdDSA named': withHeader({ alg: 'EdDSA' }),
+    'an embedded jwk': mint(claims, attackerKey, { ...ownHeader, jwk: { kty: 'oct', k: encode(attackerKey) } }),
+    'an embedded RSA jwk': mint(claims, publicPem, { ...ownHeader, jwk }),
+    'jku, x5u and kid that point elsewhere': mint(claims, attackerKey, { ...ownHeader, jku: 'http://127.0.0.1:1/', x5u: 'http://127.0.0.1:1/', kid: '../../dev/null' }),
+    'kid with SQL': mint(claims, '', { ...ownHeader, kid: "' UNION SELECT ''--" }),
+    'crit with an unknown extension': withHeader({ crit: ['exp2'], exp2: 1 }),
+    'crit empty': withHeader({ crit: [] }),
+    'crit null': withHeader({ crit: null }),
+    'crit b64': withHeader({ crit: ['b64'], b64: false }),
+    'a header that is a list': signTexts('["HS256"]', json, key),
+    'a header that is text': signTexts('"HS256"', json, key),
+    'a header that is null': signTexts('null', json, key),
+    'alg twice in the header': signTexts('{"alg":"none","alg":"HS256","typ":"JWT"}', json, key),
+    '__proto__ in the header': signTexts('{"alg":"HS256","typ":"JWT","__proto__":{"x":1}}', json, key),
+    'a payload that is a list': signTexts(JSON.stringify(ownHeader), `[${json}]`, key),
+    'a payload that is text': signTexts(JSON.stringify(ownHeader), JSON.stringify(json), key),
+    'a payload that is a number': signTexts(JSON.stringify(ownHeader), '19', key),
+    'a payload that is null': signTexts(JSON.stringify(ownHeader), 'null', key),
+    'a payload that is no JSON': signTexts(JSON.stringify(ownHeader), '{user_id:1}', key),
+    'an empty payload': signTexts(JSON.stringify(ownHeader), '', key),
+    'an empty object': mint({}, key),
+    'user_id twice': signTexts(JSON.stringify(ownHeader), json.replace('{', '{"user_id":1,'), key),
+    'exp twice': signTexts(JSON.stringify(ownHeader), json.replace('}', `,"exp":${claims.exp}}`), key),
+    'a __proto__ claim': signTexts(JSON.stringify(ownHeader), json.replace('}', ',"__proto__":{"user_id":1}}'), key),
+    'claims under __proto__ only': signTexts(JSON.stringify(ownHeader), `{"__proto__":${json}}`, key),
+    'user_id missing': without('user_id'),
+    'user_id as text': withClaims({ user_id: String(claims.user_id) }),
+    'user_id null': withClaims({ user_id: null }),
+    'user_id true': withClaims({ user_id: true }),
+    'user_id a list': withClaims({ user_id: [claims.user_id] }),
+    'user_id an object': withClaims({ user_id: { id: claims.user_id } }),
+    'user_id zero': withClaims({ user_id: 0 }),
+    'user_id negative': withClaims({ user_id: -claims.user_id }),
+    'user_id a fraction': withClaims({ user_id: claims.user_id + 0.5 }),
+    'user_id written as 1.0': signTexts(JSON.stringify(ownHeader), json.replace(/("user_id":\d+)/, '$1.0'), key),
+    'user_id with an exponent': signTexts(JSON.stringify(ownHeader), json.replace(/("user_id":\d+)/, '$1e0'), key),
+    'user_id over the largest id': withClaims({ user_id: 2_147_483_648 }),
+    'user_id over the largest safe integer': withClaims({ user_id: 2 ** 60 }),
+    'user_id of nobody': withClaims({ user_id: 2_147_483_647 }),
+    'market missing': without('market'),
+    'market unknown': withClaims({ market: 'xx' }),
+    'market of the prototype': withClaims({ market: 'constructor' }),
+    'market in upper case': withClaims({ market: 'US' }),
+    'market null': withClaims({ market: null }),
+    'market a number': withClaims({ market: 1 }),
+    'market a list': withClaims({ market: ['us'] }),
+    'exp missing': without('exp'),
+    'exp now': withClaims({ exp: now }),
+    'exp past': withClaims({ exp: now - 1, iat: now - 1801 }),
+    'exp too far off': withClaims({ exp: now + 1800 + 62 }),
+    'exp in milliseconds': withClaims({ exp: claims.exp * 1000 }),
+    'exp a fraction': withClaims({ exp: claims.exp + 0.5 }),
+    'exp as text': withClaims({ exp: String(claims.exp) }),
+    'exp null': withClaims({ exp: null }),
+    'exp true': withClaims({ exp: true }),
+    'exp a list': withClaims({ exp: [claims.exp] }),
+    'exp infinite': signTexts(JSON.stringify(ownHeader), json.replace(/"exp":\d+/, '"exp":1e999'), key),
+    'iat as text': withClaims({ iat: String(claims.iat) }),
+    'iat null': withClaims({ iat: null }),
+    'iat a fraction': withClaims({ iat: claims.iat + 0.5 }),
+    'iat negative': withClaims({ iat: -1 }),
+    'iat after exp': withClaims({ iat: claims.exp + 1 }),
+    'nbf in the future': withClaims({ nbf: now + 60 }),
+    'nbf as text': withClaims({ nbf: '0' }),
+    'nbf null': withClaims({ nbf: null }),
+    'aud of another service': withClaims({ aud: 'billing' }),
+    'the JSON serialization': JSON.stringify({ protected: header, payload, signature }),
+    'a percent-encoded token': encodeURIComponent(`${token}=`),
+    'a token in quotes': `"${token}"`,
+    'a line break within': `${token.slice(0, 20)}%0A${token.slice(20)}`
+  }
+  t.ok(Object.keys(forged).length >= 100)
+
+  t.equal((await service.request('GET', '/api/v1/users/me', { token })).status, 200, 'the token itself is good')
+  const refusal = async (forgery: string) => {
+    const { status, headers, body } = await service.request('GET', '/api/v1/users/me', { token: forgery })
+    return { status, code: body.code, challenge: headers.get('www-authenticate'), members: Object.keys(body), detail: body.detail }
+  }
+  const expected = await refusal(mint(claims, attackerKey))
+  for (const [attack, forgery] of Object.entries(forged)) {
+    const answer = await refusal(forgery)
+    if (answer.status === 400) t.equal(answer.code, 'bad_request', attack)
+    else t.strictSame(answer, expected, attack)
+    const gateway = await service.request('GET', '/auth/verify-token', { token: forgery })
+    t.equal(gateway.status, 401, `${attack}, at the gateway's endpoint`)
+  }
+})
+
+/** Signs segments as they stand. */
+function signRaw (header: string, payload: string, key: string) {
+  return `${header}.${payload}.${createHmac('sha256', key).update(`${header}.${payload}`).digest('base64url')}`
+}
+
+/** Varies iat until the signature has what is wanted. */
+function mintUntil (claims: { iat: number }, key: string, wanted: (signature: string) => boolean) {
+  for (let iat = claims.iat; ; iat--) {
+    const token = mint({ ...claims, iat }, key)
+    if (wanted(token.split('.')[2] as string)) return token
+  }
+}
+
+t.test('tokens of an earlier backend with the same key are let in', async (t) => {
+  const { service, claims, key } = await signedIn(t)
+  const { user_id: id, market, exp } = claims
+  const accepted: Record<string, string> = {
+    'without iat': mint({ user_id: id, market, exp }, key),
+    'with a header of another order': mint(claims, key, { typ: 'JWT', alg: 'HS256' }),
+    'with a header of alg alone': mint(claims, key, { alg: 'HS256' }),
+    'with a kid that nobody looks up': mint(claims, key, { ...ownHeader, kid: 'old' }),
+    'with a claim we do not know': mint({ ...claims, device: 'phone' }, key),
+    'with nbf past': mint({ ...claims, nbf: claims.iat }, key)
+  }
+  for (const [kind, token] of Object.entries(accepted)) {
+    t.equal((await service.request('GET', '/auth/verify-token', { token })).status, 200, kind)
+  }
+})
+
+t.test('a token counts only as Authorization: Bearer, in whatever case', async (t) => {
+  const { service, token } = await signedIn(t)
+  const get = async (headers: Record<string, string>, path = '/api/v1/users/me') => (await service.request('GET', path, { headers })).status
+  t.equal(await get({ authorization: `bearer ${token}` }), 200)
+  t.equal(await get({ authorization: `BEARER ${token}` }), 200)
+  const malformed = [`Bearer  ${token}`, `Bearer\t${token}`, `Bearer ${token} x`, `Bearer ${token},${token}`, `Token ${token}`, `Basic ${token}`,
+    token, 'Bearer', `Bearer ${token}; x`, `Bearer "${token}"`]
+  for (const authorization of malformed) {
+    t.equal(await get({ authorization }), 400, authorization.replace(token, '…'))
+    t.equal(await get({ authorization }, '/auth/verify-token/x'), 401, `${authorization.replace(token, '…')} at the gateway's endpoint`)
+  }
+  t.equal(await get({}, `/api/v1/users/me?access_token=${token}`), 401, 'not in the query')
+  t.equal(await get({ cookie: `token=${token}; access_token=${token}` }), 401, 'not in a cookie')
+  t.equal(await get({ 'x-access-token': token }), 401, 'not in another header')
+})
+
+t.test('a rotated key is accepted as JWT_SECRET_PREVIOUS but signs nothing', async (t) => {
+  const { service, token, user } = await signedIn(t)
+  const rotated = await testService(t, {
+    database: service.database,
+    env: { JWT_SECRET_PREVIOUS: service.env.JWT_SECRET as string, CODE_SECRET: service.env.CODE_SECRET as string }
+  })
+  t.equal((await rotated.request('GET', '/auth/verify-token', { token })).status, 200)
+  const next = await rotated.login(user.phone)
+  t.equal((await service.request('GET', '/auth/verify-token', { token: next.token })).status, 401, 'a new token is signed with the new key')
+  t.equal((await rotated.request('GET', '/auth/verify-token', { token: mint({ user_id: user.id, market: 'us', exp: 1 }, 'x'.repeat(32)) })).status, 401)
+})
+
+t.test('lowering JWT_TTL_SECONDS ends the tokens that live longer', async (t) => {
+  const { service, token } = await signedIn(t)
+  const shorter = await testService(t, { database: service.database, env: { JWT_SECRET: service.env.JWT_SECRET as string, JWT_TTL_SECONDS: '600' } })
+  t.equal((await shorter.request('GET', '/auth/verify-token', { token })).status, 401)
+})
