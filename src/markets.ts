@@ -80,7 +80,7 @@ export function marketOf (stored: string | null, phone: string): MarketId {
   return marketIds.find((id) => markets[id].countryCode === country) ?? defaultMarket
 }
 
-/** An E.164 number in the format of its market, `+1 (312) 805-9851`; a number of no market comes back as it is. */
+/** An E.164 number in the format of its market, `+1 (312) 805-9851`; a number that fits no format comes back as it is. */
 export function formatPhone (phone: string): string {
   for (const { prefix, phoneFormat } of Object.values(markets)) {
     const national = phone.slice(prefix.length)
