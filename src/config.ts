@@ -1,4 +1,5 @@
 import { hkdfSync, randomBytes } from 'node:crypto'
+import { isIP } from 'node:net'
 import proxyAddr from '@fastify/proxy-addr'
 
 /** The value that .env.example carries, known to everybody. */
@@ -12,6 +13,12 @@ export class ConfigError extends Error {
     super(problems.join('\n'))
     this.problems = problems
   }
+}
+
+/** Standard Webhooks 1.0.0: whsec_ and a key of at least 24 bytes in base64. */
+function isWebhookSecret (value: string) {
+  const key = Buffer.from(value.replace('whsec_', ''), 'base64')
+  return key.length >= 24 && value === `whsec_${key.toString('base64')}`
 }
 
 export type Config = ReturnType<typeof loadConfig>
@@ -93,6 +100,8 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     if (value === 'false') return []
     const ranges = value.split(',').map((range) => range.trim())
     try {
+      // It takes "1" for an address: 0.0.0.1.
+      if (ranges.some((range) => /^\d/.test(range) && !isIP(range.split('/')[0] as string))) throw new Error()
       proxyAddr.compile(ranges)
     } catch {
       problems.push('TRUST_PROXY must be false, or the addresses or CIDR ranges of the gateway, joined by commas')
@@ -101,21 +110,23 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
   }
 
   const corsOrigins = read.list('CORS_ORIGINS')
-  for (const origin of corsOrigins) {
-    if (!URL.canParse(origin) || new URL(origin).origin !== origin) {
-      problems.push('CORS_ORIGINS must be origins like https://app.example.com, joined by commas')
-    }
+  if (corsOrigins.some((origin) => !URL.canParse(origin) || new URL(origin).origin !== origin)) {
+    problems.push('CORS_ORIGINS must be origins like https://app.example.com, joined by commas')
   }
 
-  const smsProvider = read.choice('SMS_PROVIDER', ['console', 'webhook', ...(isProduction ? ['' as const] : [])], isProduction ? '' : 'console')
-  if (isProduction && smsProvider === '') problems.push('SMS_PROVIDER is required')
-  if (isProduction && smsProvider === 'console') problems.push('SMS_PROVIDER console is for development only')
+  const smsProvider = read.choice('SMS_PROVIDER', ['console', 'webhook'], 'console')
+  if (isProduction) required('SMS_PROVIDER', read.text('SMS_PROVIDER'))
+  if (isProduction && env.SMS_PROVIDER === 'console') problems.push('SMS_PROVIDER console is for development only')
   const smsWebhookUrl = read.url('SMS_WEBHOOK_URL', ['https:', 'http:'])
+  // fetch refuses such a URL at every send, with an error that shows it.
+  if (smsWebhookUrl && (new URL(smsWebhookUrl).username || new URL(smsWebhookUrl).password)) {
+    problems.push('SMS_WEBHOOK_URL must carry no user and no password')
+  }
   const smsWebhookSecret = read.text('SMS_WEBHOOK_SECRET')
   if (smsProvider === 'webhook') {
     required('SMS_WEBHOOK_URL', smsWebhookUrl)
     required('SMS_WEBHOOK_SECRET', smsWebhookSecret)
-    if (smsWebhookSecret && !/^whsec_[A-Za-z0-9+/]{32,}={0,2}$/.test(smsWebhookSecret)) {
+    if (smsWebhookSecret && !isWebhookSecret(smsWebhookSecret)) {
       problems.push('SMS_WEBHOOK_SECRET must be whsec_ and at least 24 bytes in base64')
     }
   }
@@ -149,7 +160,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     smsGuardBlockSends: read.integer('SMS_GUARD_BLOCK_SENDS', 20, 1, 1_000_000),
     smsGuardMarketSends: read.integer('SMS_GUARD_MARKET_SENDS', 200, 1, 100_000_000),
     smsGuardMinVerifiedPercent: read.integer('SMS_GUARD_MIN_VERIFIED_PERCENT', 20, 0, 100),
-    smsProvider: smsProvider as 'console' | 'webhook',
+    smsProvider,
     smsWebhookUrl,
     smsWebhookSecret,
     smsTimeoutMs: read.integer('SMS_TIMEOUT_MS', 5000, 100, 60_000),
