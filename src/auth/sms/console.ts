@@ -1,4 +1,4 @@
-import type { SmsSender } from './index.js'
+import type { SmsSender } from './port.js'
 
 /** Shows messages on standard output instead of sending them; for development. */
 export const consoleSms = (): SmsSender => async ({ to, text }) => {

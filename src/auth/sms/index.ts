@@ -1,28 +1,13 @@
 import { ConfigError, type Config } from '../../config.js'
-import { languages, type Language, type MarketId } from '../../markets.js'
+import { languages } from '../../markets.js'
 import { consoleSms } from './console.js'
+import type { SmsSender } from './port.js'
 import { smsText, tooLong } from './text.js'
 import { webhookSms } from './webhook.js'
 
-export interface SmsMessage {
-  /** Stays the same when a message is tried again. */
-  id: string
-  /** E.164. */
-  to: string
-  text: string
-  market: MarketId
-  language: Language
-}
+export { SmsRefused, SmsUncertain, type SmsMessage, type SmsSender } from './port.js'
 
-/** Hands one message to a provider. Throws SmsRefused or SmsUncertain. */
-export type SmsSender = (message: SmsMessage) => Promise<void>
-
-/** The provider did not take the message: it will not arrive. */
-export class SmsRefused extends Error {}
-
-/** The provider did not answer in time: the message may still arrive. */
-export class SmsUncertain extends Error {}
-
+/** A new provider is a file of its own and an entry here. */
 const providers = { console: consoleSms, webhook: webhookSms }
 
 /** The sender that the configuration names. Throws ConfigError where a message would not fit into one segment. */

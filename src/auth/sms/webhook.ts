@@ -1,6 +1,6 @@
 import { Webhook } from 'standardwebhooks'
 import type { Config } from '../../config.js'
-import { SmsRefused, SmsUncertain, type SmsSender } from './index.js'
+import { SmsRefused, SmsUncertain, type SmsSender } from './port.js'
 
 const tries = 2
 
@@ -19,8 +19,10 @@ export function webhookSms ({ smsWebhookUrl, smsWebhookSecret, smsTimeoutMs }: C
     const body = JSON.stringify(message)
     const timestamp = new Date()
     const signal = AbortSignal.timeout(smsTimeoutMs)
-    let failure: Error = new SmsRefused()
-    for (let attempt = 0; attempt < tries; attempt++) {
+    let failure: SmsRefused | SmsUncertain | undefined
+    // What one try left uncertain, no refusal of the next one settles.
+    const failed = (error: SmsRefused | SmsUncertain) => failure instanceof SmsUncertain ? failure : error
+    for (let attempt = 0; attempt < tries && !signal.aborted; attempt++) {
       try {
         const response = await fetch(url, {
           method: 'POST',
@@ -36,14 +38,13 @@ export function webhookSms ({ smsWebhookUrl, smsWebhookSecret, smsTimeoutMs }: C
         })
         await response.body?.cancel()
         if (response.ok) return
-        failure = new SmsRefused(`the webhook answered ${response.status}`)
+        failure = failed(new SmsRefused(`the webhook answered ${response.status}`))
         if (response.status < 500) break
       } catch (cause) {
         const { code } = ((cause as Error).cause ?? {}) as NodeJS.ErrnoException
-        failure = notConnected.has(code ?? '')
+        failure = failed(notConnected.has(code ?? '')
           ? new SmsRefused(`the webhook cannot be reached: ${code}`)
-          : new SmsUncertain('the webhook did not answer', { cause })
-        if (signal.aborted) break
+          : new SmsUncertain('the webhook did not answer', { cause }))
       }
     }
     throw failure

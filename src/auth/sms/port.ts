@@ -1,0 +1,20 @@
+import type { Language, MarketId } from '../../markets.js'
+
+export interface SmsMessage {
+  /** Stays the same when a message is tried again. */
+  id: string
+  /** E.164. */
+  to: string
+  text: string
+  market: MarketId
+  language: Language
+}
+
+/** Hands one message to a provider. Throws SmsRefused or SmsUncertain. */
+export type SmsSender = (message: SmsMessage) => Promise<void>
+
+/** The provider did not take the message: it will not arrive. */
+export class SmsRefused extends Error {}
+
+/** The provider did not answer, or not in time: the message may still arrive. */
+export class SmsUncertain extends Error {}
