@@ -10,12 +10,12 @@ import ts from 'typescript'
 /** Downward only: a file may import files of a layer below, and of its own folder. The first match counts. */
 const layers: Array<[path: RegExp, layer: number]> = [
   [/^(server|dev|migrate)\.ts$/, 7],
-  [/^serve\.ts$/, 6],
+  [/^(serve|cluster)\.ts$/, 6],
   [/^app\.ts$/, 5],
   [/^(auth|profile)\//, 4],
   [/^users\//, 3],
   [/^(plugins\/|db\/migrate\.ts$)/, 2],
-  [/^(config|errors|logger|markets|schemas|dev-postgres)\.ts$|^db\/schema\.ts$/, 1]
+  [/^(config|errors|logger|markets|schemas|client-address|keyed-digest|dev-postgres)\.ts$|^db\/schema\.ts$/, 1]
 ]
 
 /** Packages that only the named files may import; a module of Node by its node: name. */
@@ -56,7 +56,7 @@ function readsEnv (source: ts.SourceFile): boolean {
   const visit = (node: ts.Node) => {
     if (ts.isIdentifier(node) && node.text === 'process') {
       const { parent } = node
-      found ||= !(ts.isPropertyAccessExpression(parent) && parent.expression === node && parent.name.text !== 'env')
+      found ||= !(ts.isPropertyAccessExpression(parent) && (parent.name === node || parent.name.text !== 'env'))
     }
     ts.forEachChild(node, visit)
   }
