@@ -7,7 +7,7 @@ type Env = Record<string, string | undefined>
 
 const complete = productionEnv('postgres://user:database-password@db.example:5432/app', 'redis://:redis-password@redis.example:6379')
 /** Production with nothing set but what it requires. */
-const required: Env = { ...complete, HOST: undefined, PORT: undefined, LOG_LEVEL: undefined, CODE_SECRET: undefined }
+const required: Env = { ...complete, HOST: undefined, PORT: undefined, LOG_LEVEL: undefined, CODE_SECRET: undefined, RATE_LIMIT_IP_MAX: undefined, SMS_GUARD_BLOCK_SENDS: undefined, SMS_GUARD_MARKET_SENDS: undefined }
 const development: Env = { NODE_ENV: 'development', DATABASE_URL: complete.DATABASE_URL }
 
 /** The names of the variables that are at fault, each with its whole line; none where the environment is taken. */
@@ -32,7 +32,13 @@ const integers: Array<[name: string, key: keyof Config, fallback: number, min: n
   ['CODE_RESEND_SECONDS', 'codeResendSeconds', 60, 1, 3600],
   ['CODE_SENDS_PER_HOUR', 'codeSendsPerHour', 5, 1, 1_000_000],
   ['CODE_SENDS_PER_DAY', 'codeSendsPerDay', 10, 1, 1_000_000],
-  ['SMS_TIMEOUT_MS', 'smsTimeoutMs', 5000, 100, 60_000]
+  ['SMS_TIMEOUT_MS', 'smsTimeoutMs', 5000, 100, 60_000],
+  ['WEB_CONCURRENCY', 'webConcurrency', 1, 1, 1024],
+  ['RATE_LIMIT_IP_MAX', 'rateLimitIpMax', 30, 1, 1_000_000],
+  ['RATE_LIMIT_IP_WINDOW_SECONDS', 'rateLimitIpWindowSeconds', 60, 1, 86_400],
+  ['SMS_GUARD_BLOCK_SENDS', 'smsGuardBlockSends', 20, 1, 1_000_000],
+  ['SMS_GUARD_MARKET_SENDS', 'smsGuardMarketSends', 200, 1, 100_000_000],
+  ['SMS_GUARD_MIN_VERIFIED_PERCENT', 'smsGuardMinVerifiedPercent', 20, 0, 100]
 ]
 
 for (const [name, key, fallback, min, max] of integers) {
@@ -50,6 +56,7 @@ for (const [name, key, fallback, min, max] of integers) {
 const choices: Array<[name: string, key: keyof Config, fallback: unknown, values: Record<string, unknown>]> = [
   ['LOG_LEVEL', 'logLevel', 'info', Object.fromEntries(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) => [level, level]))],
   ['DATABASE_PREPARED_STATEMENTS', 'databasePreparedStatements', true, { true: true, false: false }],
+  ['SMS_GUARD', 'smsGuard', 'enforce', { enforce: 'enforce', observe: 'observe', off: 'off' }],
   ['NODE_ENV', 'nodeEnv', 'production', { production: 'production', development: 'development', test: 'test' }]
 ]
 
@@ -144,7 +151,7 @@ t.test('production names every required variable that is missing', async (t) => 
 })
 
 t.test('production refuses keys that could be guessed', async (t) => {
-  for (const name of ['JWT_SECRET', 'CODE_SECRET']) {
+  for (const name of ['JWT_SECRET', 'JWT_SECRET_PREVIOUS', 'CODE_SECRET']) {
     for (const value of ['short', 'a'.repeat(31), exampleJwtSecret]) t.strictSame(names(faults({ ...required, [name]: value })), [name], value)
     t.strictSame(faults({ ...required, [name]: 'a'.repeat(32) }), [])
     t.strictSame(faults({ ...required, [name]: 'ключ'.repeat(4) }), [], '32 bytes, not characters')
