@@ -1,42 +1,46 @@
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
-import type { LoggerOptions } from 'pino'
+import type { LogFn, Logger, LoggerOptions } from 'pino'
 import { clientAddress } from './client-address.js'
 import { maskPhone } from './markets.js'
 
-/** Long runs of digits are numbers or codes, long runs of base64url are tokens or keys. */
+/** Long runs of digits are numbers or codes, long runs of base64 or base64url are tokens or keys. */
 const secrets = /\+?\d(?:[ ()-]*\d){5,}|[A-Za-z0-9_+/-]{32,}={0,2}|eyJ[\w-]+(?:\.[\w-]*)*/g
 const scrub = (text: string) => text.replace(secrets, '•')
 
+/** The frames of a stack, without the message above them. */
+const frames = ({ stack = '', message }: Error) =>
+  stack.replace(message, '').split('\n').filter((line) => line.startsWith('    at ')).join('\n')
+
 /**
- * What a log may show of an error: its type, its code and a scrubbed message and stack.
+ * What a log may show of an error: its type, its code, a scrubbed message and where it was thrown.
  * Drizzle puts SQL and parameters into the message, ioredis the arguments into fields: of a wrapped error only
  * the cause is shown, and no field is taken over.
  */
-export function serializeError (error: unknown): object {
+export function serializeError (error: unknown): { type: string, code?: unknown, message?: string, stack?: string } {
   if (!(error instanceof Error)) return { type: typeof error }
   if (error.cause instanceof Error) return serializeError(error.cause)
   return {
     type: error.name,
     code: (error as NodeJS.ErrnoException).code,
     message: scrub(error.message),
-    stack: error.stack && scrub(error.stack.slice(error.stack.indexOf('\n    at ') + 1))
+    stack: frames(error)
   }
+}
+
+/** For an error without other words pino takes the error's own message, past the serializers: here it is scrubbed too. */
+function logMethod (this: Logger, args: Parameters<LogFn>, log: LogFn) {
+  const [given, message] = args as [unknown, string?]
+  const error = given instanceof Error ? given : (given as { err?: unknown } | undefined)?.err
+  if (error instanceof Error && (message === undefined || message === error.message)) log.call(this, given, serializeError(error).message)
+  else log.apply(this, args)
 }
 
 /** Pino options: no request, reply or error reaches a line but through these serializers. */
 export function loggerOptions (level: string): LoggerOptions {
   return {
     level,
-    hooks: {
-      // Without a message of its own a line would carry that of its error, past the serializers.
-      logMethod (args, method) {
-        const [first, message] = args as [unknown, string | undefined]
-        if (typeof first === 'string' || message !== undefined) return method.apply(this, args)
-        const bindings = first instanceof Error ? { event: 'error', err: first } : first as { event?: string }
-        method.apply(this, [bindings, bindings.event])
-      }
-    },
-    serializers: { err: serializeError, error: serializeError, req: () => undefined, res: () => undefined }
+    serializers: { err: serializeError, error: serializeError, req: () => undefined, res: () => undefined },
+    hooks: { logMethod }
   }
 }
 
