@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import http from 'node:http'
 import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import cors from '@fastify/cors'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { LogController, type FastifyInstance } from 'fastify'
@@ -49,8 +50,13 @@ export interface Overrides {
 /** Longest header block and body that are read, in bytes. */
 const maxHeaderBytes = 16_384
 const maxBodyBytes = 16_384
+/** Longest time a request may take to arrive, in milliseconds. */
+const requestTimeoutMs = 30_000
+/** How long a client has to read a last answer before its connection is cut, in milliseconds. */
+const lingerMs = 1000
 
-const verifyTokenSuffix = /^((?:\/api\/v1)?\/auth\/verify-token)\/[^?]*/
+/** The path of the forward-auth endpoint, behind a scheme and host too (RFC 9112, section 3.2.2), and what follows it. */
+const verifyTokenSuffix = /^(?:https?:\/\/[^/?#]*)?((?:\/api\/v1)?\/auth\/verify-token)\/[^?]*/i
 
 /** The whole service, not yet listening. Throws ConfigError where a message would not fit into one SMS. */
 export async function buildApp (config: Config, overrides: Overrides = {}): Promise<FastifyInstance> {
@@ -66,11 +72,12 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     },
     trustProxy: trustedProxies(config.trustProxy),
     bodyLimit: maxBodyBytes,
+    requestTimeout: requestTimeoutMs,
     // Two Authorization headers become one that is malformed. A missing Host is no concern of ours.
     http: { maxHeaderSize: maxHeaderBytes, joinDuplicateHeaders: true, requireHostHeader: false },
     return503OnClosing: false,
     // Gateways append the path they ask about, escapes and all.
-    rewriteUrl: ({ url = '/' }) => url.replace(verifyTokenSuffix, '$1'),
+    rewriteUrl: ({ url }) => (url as string).replace(verifyTokenSuffix, '$1'),
     frameworkErrors: (error, request, reply) => {
       sendProblem(error.code === 'FST_ERR_MAX_PARAM_LENGTH' ? problem('not_found') : error, request, reply)
     },
@@ -80,10 +87,11 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
 
   // The default answer of Node to an unknown expectation is a bare 417.
   app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response))
+  app.server.on('connect', answerConnect)
   for (const method of http.METHODS) {
     if (!app.supportedMethods.includes(method)) app.addHttpMethod(method)
   }
-  acceptEmptyJson(app)
+  readJson(app)
   if (config.corsOrigins.length > 0) await app.register(cors, corsOptions(config))
   const allowed = methodsByPath(app)
 
@@ -150,13 +158,23 @@ const corsOptions = ({ corsOrigins }: Config) => ({
   maxAge: 600
 })
 
-/** Mobile stacks set a JSON content type on every request: an empty body is no body. */
-function acceptEmptyJson (app: FastifyInstance) {
+/**
+ * Reads bodies as JSON in UTF-8 (RFC 8259, section 8.1), which Fastify would repair where it is broken.
+ * Mobile stacks set a JSON content type on every request: an empty body is no body.
+ */
+function readJson (app: FastifyInstance) {
   const parse = app.getDefaultJsonParser('error', 'error')
+  const utf8 = new TextDecoder('utf-8', { fatal: true })
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
-    if (body === '') done(null, undefined)
-    else parse(request, body, done)
+  app.addContentTypeParser<Buffer>('application/json', { parseAs: 'buffer' }, (request, body, done) => {
+    if (body.length === 0) return done(null, undefined)
+    let text: string
+    try {
+      text = utf8.decode(body)
+    } catch {
+      return done(problem('bad_request'))
+    }
+    parse(request, text, done)
   })
 }
 
@@ -177,7 +195,7 @@ function refuseOtherMethods (app: FastifyInstance, paths: Map<string, Set<string
     const allow = [...methods].join(', ')
     const method = app.supportedMethods.filter((one) => !methods.has(one))
     const refuse = () => { throw problem('method_not_allowed', { allow }) }
-    if (method.length > 0) app.route({ method, url, onRequest: refuse, handler: refuse, config: { isPublic: true } })
+    if (method.length > 0) app.route({ method, url, onRequest: refuse, handler: refuse })
   }
 }
 
@@ -187,12 +205,12 @@ const parserErrors: Record<string, ProblemCode> = {
 }
 
 /** Answers what Node's parser could not read as a request (RFC 9457 here too), and ends the connection. */
-function answerUnreadable (error: Error & { code?: string }, socket: Socket) {
+function answerUnreadable (error: NodeJS.ErrnoException, socket: Socket) {
   if (error.code === 'ECONNRESET' || !socket.writable) return
-  const answer = problem(parserErrors[error.code ?? ''] ?? 'bad_request')
+  const answer = problem(parserErrors[String(error.code)] ?? 'bad_request')
   const requestId = randomUUID()
   const body = JSON.stringify(problemBody(answer, requestId))
-  socket.end([
+  endConnection(socket, [
     `HTTP/1.1 ${answer.statusCode} ${http.STATUS_CODES[answer.statusCode]}`,
     'Content-Type: application/problem+json',
     `Content-Length: ${Buffer.byteLength(body)}`,
@@ -202,4 +220,20 @@ function answerUnreadable (error: Error & { code?: string }, socket: Socket) {
     '',
     body
   ].join('\r\n'))
+}
+
+/** Answers CONNECT, of which Node hands over the bare socket, like any other method; no tunnel opens. */
+function answerConnect (this: http.Server, request: http.IncomingMessage, socket: Duplex) {
+  const response = new http.ServerResponse(request)
+  response.assignSocket(socket as Socket)
+  response.shouldKeepAlive = false
+  response.once('finish', () => endConnection(socket))
+  socket.on('error', socket.destroy)
+  this.emit('request', request, response)
+}
+
+/** Ends a connection that Node no longer looks after; a client that keeps its side open is cut off. */
+function endConnection (socket: Duplex, lastBytes = '') {
+  socket.end(lastBytes)
+  setTimeout(() => socket.destroy(), lingerMs).unref()
 }

@@ -1,4 +1,4 @@
-import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyReply, FastifyRequest, FastifySchemaValidationError } from 'fastify'
 import fp from 'fastify-plugin'
 import { clientAddress } from '../client-address.js'
 import { isProblem, problem, problemBody, type Problem, type ProblemCode } from '../errors.js'
@@ -12,27 +12,41 @@ const frameworkCodes: Record<string, ProblemCode> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported_media_type'
 }
 
-/** Any error as one of the public ones; what is not known becomes internal_error. */
-function toProblem (error: FastifyError | Problem | Error): Problem {
+/** What is wrong with a member, by the keyword of JSON Schema that refused it. */
+const complaints: Record<string, (params: Record<string, unknown>) => string> = {
+  required: () => 'is required',
+  type: ({ type }) => `must be ${type === 'object' ? 'an' : 'a'} ${type}`,
+  enum: ({ allowedValues }) => `must be one of ${(allowedValues as string[]).join(', ')}`,
+  minLength: () => 'must not be empty',
+  maxLength: ({ limit }) => `must have at most ${limit} characters`
+}
+const anyComplaint = () => 'does not have the expected form'
+
+/** Each member at fault by its JSON pointer (RFC 6901), with the first thing that is wrong with it. */
+function fieldErrors (validation: FastifySchemaValidationError[]) {
+  const errors = new Map<string, string>()
+  for (const { instancePath, keyword, params } of validation) {
+    const field = keyword === 'required' ? `${instancePath}/${params.missingProperty}` : instancePath || '/'
+    if (!errors.has(field)) errors.set(field, (complaints[keyword] ?? anyComplaint)(params))
+  }
+  return [...errors].map(([field, message]) => ({ field, message }))
+}
+
+/** Anything thrown as one of the public errors; what is not known becomes internal_error. */
+function toProblem (error: unknown, request: FastifyRequest): Problem {
   if (isProblem(error)) return error
-  if ('validation' in error && error.validation) {
-    return problem('invalid_request', {
-      errors: error.validation.map(({ instancePath, params, message = 'is not valid' }) => ({
-        field: `${instancePath}${params.missingProperty ? `/${String(params.missingProperty)}` : ''}` || '/',
-        message: params.missingProperty ? 'is required' : message
-      }))
-    })
-  }
+  if (!(error instanceof Error)) return problem('internal_error', { cause: error })
+  const { validation, code, statusCode = 500 } = error as FastifyError
+  if (validation) return problem('invalid_request', { errors: fieldErrors(validation) })
+  // The client went away in the middle of its body.
+  if (error === request.raw.errored) return problem('bad_request')
   if (isDatabaseUnavailable(error)) return problem('unavailable', { cause: error })
-  if ('statusCode' in error && error.statusCode && error.statusCode < 500) {
-    return problem(frameworkCodes[error.code] ?? 'bad_request')
-  }
-  return problem('internal_error', { cause: error })
+  return statusCode < 500 ? problem(frameworkCodes[code] ?? 'bad_request') : problem('internal_error', { cause: error })
 }
 
 /** Answers `error` as problem details (RFC 9457); the one place where an answer of 400 and above is made. */
-export function sendProblem (error: Error, request: FastifyRequest, reply: FastifyReply) {
-  const answer = toProblem(error)
+export function sendProblem (error: unknown, request: FastifyRequest, reply: FastifyReply) {
+  const answer = toProblem(error, request)
   if (answer.problemCode === 'unavailable') answer.retryAfter ??= unavailableRetrySeconds
   if (answer.statusCode >= 500) {
     request.log.error({
@@ -62,7 +76,7 @@ export function sendProblem (error: Error, request: FastifyRequest, reply: Fasti
 }
 
 export default fp(async (app) => {
-  app.setErrorHandler<FastifyError>(sendProblem)
+  app.setErrorHandler(sendProblem)
   // In onRequest, or a bad body would answer before the unknown path.
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id)
