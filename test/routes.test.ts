@@ -1,0 +1,101 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import type { FastifyInstance, RouteOptions } from 'fastify'
+import t from 'tap'
+import { head, rawRequest } from './helpers/raw.js'
+import { newPhone, testService } from './helpers/service.js'
+
+/*
+ * Walks every route that the service registers. Whoever adds one has to write it down here, and a route that
+ * answers without a token has to stand in the list of public ones.
+ */
+
+const auth = (prefix: string) => [
+  `POST ${prefix}/auth/send-verification`, `POST ${prefix}/auth/verify-code`, `GET ${prefix}/auth/markets`, `HEAD ${prefix}/auth/markets`
+]
+const publicRoutes = [
+  ...auth(''), ...auth('/api/v1'), 'GET /health/live', 'HEAD /health/live', 'GET /health/ready', 'HEAD /health/ready'
+]
+const guardedRoutes = [
+  'POST /auth/logout', 'POST /api/v1/auth/logout',
+  'GET /api/v1/users/me', 'HEAD /api/v1/users/me', 'PATCH /api/v1/users/me', 'DELETE /api/v1/users/me',
+  'GET /api/v1/profile/addresses', 'HEAD /api/v1/profile/addresses', 'POST /api/v1/profile/addresses',
+  'GET /api/v1/profile/addresses/:id', 'HEAD /api/v1/profile/addresses/:id', 'PUT /api/v1/profile/addresses/:id',
+  'PATCH /api/v1/profile/addresses/:id', 'DELETE /api/v1/profile/addresses/:id'
+]
+const verifyToken = ['/auth/verify-token', '/api/v1/auth/verify-token']
+
+/** Every method of every path, as it is told to Fastify while the service is built; the answers of 405 included. */
+const registered = new Set<string>()
+const collect = (message: unknown) => (message as { fastify: FastifyInstance }).fastify.addHook('onRoute', ({ method, url }: RouteOptions) => {
+  for (const one of [method].flat()) registered.add(`${one} ${url}`)
+})
+subscribe('fastify.initialization', collect)
+const service = await testService(t)
+unsubscribe('fastify.initialization', collect)
+
+const ask = (route: string, ...headers: string[]) => {
+  const [method, url] = route.split(' ') as [string, string]
+  return rawRequest(service.url, head(`${method} ${url.replace(':id', '1')}`, ...headers))
+}
+
+/** The code that stands for an answer; HEAD has no body to tell it. */
+const outcome = async (route: string, ...headers: string[]) => {
+  const { status, headers: answered, body } = await ask(route, ...headers)
+  const challenge = answered.get('www-authenticate')
+  if (status !== 401) return status
+  return body.code ?? (challenge?.includes('invalid_token') ? 'invalid_token' : challenge && 'token_missing')
+}
+
+t.test('without a token every route answers 401 token_missing, but for those that are public', async (t) => {
+  t.ok(registered.size > 100)
+  const answers = new Map<string, string[]>()
+  for (const route of registered) {
+    const answer = String(await outcome(route))
+    answers.set(answer, [...answers.get(answer) ?? [], route])
+  }
+  const without = (routes: string[] = []) => routes.filter((route) => !verifyToken.includes(route.split(' ')[1] as string)).sort()
+  const { token_missing: guarded, 405: refused, ...others } = Object.fromEntries(answers)
+  t.strictSame(without(guarded), [...guardedRoutes].sort())
+  t.strictSame(Object.values(others).flat().sort(), [...publicRoutes].sort())
+  t.equal(refused?.length, without(refused).length, 'verify-token answers every method')
+  for (const path of verifyToken) {
+    t.strictSame(guarded?.filter((route) => route.endsWith(` ${path}`)).map((route) => route.split(' ')[0]).sort(), [...service.app.supportedMethods].sort(), path)
+  }
+})
+
+t.test('with a token that is not valid every guarded route answers 401 invalid_token', async (t) => {
+  const { token } = await service.login(newPhone())
+  t.equal((await ask('GET /api/v1/users/me', `Authorization: Bearer ${token}`)).status, 200)
+  await service.request('POST', '/auth/logout', { token })
+  const routes = [...guardedRoutes, ...verifyToken.flatMap((path) => service.app.supportedMethods.map((method) => `${method} ${path}`))]
+  for (const dead of [token, 'not.a.token']) {
+    for (const route of routes) t.equal(await outcome(route, `Authorization: Bearer ${dead}`), 'invalid_token', route)
+  }
+})
+
+t.test('the routes of /auth answer alike with and without /api/v1', async (t) => {
+  const underAuth = (prefix: string) => [...registered].map((route) => route.split(' ') as [string, string])
+    .filter(([, url]) => url.startsWith(`${prefix}/auth/`)).map(([method, url]) => `${method} ${url.slice(prefix.length)}`).sort()
+  t.ok(underAuth('').length > 100)
+  t.strictSame(underAuth(''), underAuth('/api/v1'))
+  for (const prefix of ['', '/api/v1']) {
+    const phone = newPhone()
+    const sent = await service.request('POST', `${prefix}/auth/send-verification`, { body: { phone } })
+    t.equal(sent.status, 200)
+    const verified = await service.request('POST', `${prefix}/auth/verify-code`, { body: { phone, verification_code: service.codeOf(phone) } })
+    t.equal(verified.status, 200)
+    const token = verified.body.access_token
+    t.strictSame((await service.request('GET', `${prefix}/auth/verify-token`, { token })).body, { valid: true, user_id: verified.body.user.id, market: 'kg' })
+    t.equal((await service.request('GET', `${prefix}/auth/markets`)).body.default_market, 'kg')
+    t.equal((await service.request('POST', `${prefix}/auth/logout`, { token })).status, 200)
+  }
+})
+
+t.test('answers about a person, and all errors, are not to be stored', async (t) => {
+  const { token } = await service.login(newPhone())
+  for (const route of [...guardedRoutes.filter((route) => !/logout|DELETE/.test(route)), ...verifyToken.map((path) => `GET ${path}`)]) {
+    t.equal((await ask(route, `Authorization: Bearer ${token}`)).headers.get('cache-control'), 'no-store', route)
+    t.equal((await ask(route)).headers.get('cache-control'), 'no-store', route)
+  }
+  for (const route of [...auth(''), ...auth('/api/v1')]) t.equal((await ask(route)).headers.get('cache-control'), 'no-store', route)
+})
