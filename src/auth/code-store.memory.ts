@@ -45,9 +45,12 @@ export function memoryCodeStore ({ ttlMs, resendMs, sendsPerHour, sendsPerDay, m
     async takeBack (key, { nonce, undo }) {
       const entry = entryOf(key)
       const { before, now } = undo as { before: Entry, now: number }
-      for (const window of [entry.hour, entry.day]) if (window && window.sends > 0) window.sends--
-      if (entry.day && --entry.day.total === 0) entry.day = undefined
-      if (entry.hour?.sends === 0) entry.hour = undefined
+      const { hour, day } = entry
+      if (hour && hour.begins <= now && --hour.sends === 0) entry.hour = undefined
+      if (day && day.begins <= now) {
+        day.sends = Math.max(day.sends - 1, 0)
+        if (--day.total === 0) entry.day = undefined
+      }
       if (entry.sentAt !== now) return
       entry.sentAt = before.sentAt
       if (entry.code?.nonce !== nonce) return

@@ -48,20 +48,25 @@ redis.call('PEXPIRE', key, math.max(number('b') + day, number('h') + hour, expir
 return {'issued', stored.n, tostring(expires), tostring(now), unpack(undo)}
 `
 
-/* Race: a later send, a login or a wrong guess may have come since; only what is still this send's own is undone. */
+/*
+ * Race: a later send, a login or a wrong guess may have come since; only what is still this send's own is undone. An hour
+ * or a day that began after it has not counted it.
+ */
 const takeBack = `${load}
 if #flat == 0 then return end
-local nonce, sent = ARGV[1], ARGV[2]
+local nonce, sent = ARGV[1], tonumber(ARGV[2])
 local before = {s = ARGV[3], n = ARGV[4], d = ARGV[5], a = ARGV[6], f = ARGV[7], x = ARGV[8]}
 local function restore(field)
   if before[field] == '' then redis.call('HDEL', key, field) else redis.call('HSET', key, field, before[field]) end
 end
-for _, field in ipairs({'i', 'j', 't'}) do
-  if number(field) > 0 then redis.call('HINCRBY', key, field, -1) end
+if number('h') <= sent then
+  if number('i') <= 1 then redis.call('HDEL', key, 'h', 'i') else redis.call('HINCRBY', key, 'i', -1) end
 end
-if number('i') <= 1 then redis.call('HDEL', key, 'h', 'i') end
-if number('t') <= 1 then redis.call('HDEL', key, 'b', 'j', 't') end
-if stored.s ~= sent then return end
+if number('b') <= sent then
+  if number('j') > 0 then redis.call('HINCRBY', key, 'j', -1) end
+  if number('t') <= 1 then redis.call('HDEL', key, 'b', 'j', 't') else redis.call('HINCRBY', key, 't', -1) end
+end
+if number('s') ~= sent then return end
 restore('s')
 if stored.n ~= nonce then return end
 if before.n ~= nonce then
