@@ -80,8 +80,9 @@ const redeem = `${load}
 local digest, now, maxAttempts = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 if not stored.n or number('x') <= now then return {'none'} end
 if stored.d == digest then
+  -- First, and only where it is: emptied by HDEL the key would be made anew, without a TTL.
+  if stored.j then redis.call('HSET', key, 'j', 0) end
   redis.call('HDEL', key, 'n', 'd', 'a', 'f', 'x', 'h', 'i')
-  redis.call('HSET', key, 'j', 0)
   return {'right', stored.n, stored.d, stored.a, stored.f, stored.x, stored.h or '', stored.i or '', stored.b or '', stored.j or ''}
 end
 local left = maxAttempts - number('a') - 1
