@@ -1,0 +1,584 @@
+import { randomBytes } from 'node:crypto'
+import fc from 'fast-check'
+import { Redis } from 'ioredis'
+import t, { type Test } from 'tap'
+import { digestCode, deriveCode, newNonce, phoneKey } from '../../src/auth/code.js'
+import { memoryCodeStore } from '../../src/auth/code-store.memory.js'
+import { redisCodeStore } from '../../src/auth/code-store.redis.js'
+import { dayMs, hourMs, sendsCeiling, type CodeLimits, type CodeStore, type Issued } from '../../src/auth/code-store.js'
+import { startRedis } from '../helpers/servers.js'
+import { testRedis } from '../helpers/service.js'
+
+const defaults: CodeLimits = { ttlMs: 300_000, resendMs: 60_000, sendsPerHour: 5, sendsPerDay: 10, maxAttempts: 5 }
+/** Limits under which only the code itself is looked at. */
+const many: CodeLimits = { ...defaults, sendsPerHour: 1000, sendsPerDay: 1000 }
+const start = Date.UTC(2026, 0, 1)
+const minute = 60_000
+const newKey = () => randomBytes(16).toString('base64url')
+const candidate = (name: string) => ({ nonce: `nonce-${name}`, digest: `digest-${name}` })
+
+const { redis } = await testRedis(t)
+const stores: Record<string, (limits: CodeLimits) => CodeStore> = {
+  memory: memoryCodeStore,
+  Redis: (limits) => redisCodeStore(redis, limits)
+}
+
+/** A store with the key of one number, on a clock that is told. */
+function number (store: CodeStore, key = newKey()) {
+  return {
+    issue: (name: string, now: number) => store.issue(key, candidate(name), now),
+    /** An issue that has to go out. */
+    async send (name: string, now: number): Promise<Issued> {
+      const issued = await store.issue(key, candidate(name), now)
+      if (issued.status !== 'issued') throw new Error(`send ${name} was refused: ${issued.status}`)
+      return issued
+    },
+    guess: (name: string, now: number) => store.redeem(key, `digest-${name}`, now),
+    /** The undo of a guess that has to be right. */
+    async redeem (name: string, now: number): Promise<unknown> {
+      const redeemed = await store.redeem(key, `digest-${name}`, now)
+      if (redeemed.status !== 'right') throw new Error(`the code ${name} was refused: ${redeemed.status}`)
+      return redeemed.undo
+    },
+    takeBack: (issued: Issued) => store.takeBack(key, issued),
+    putBack: (undo: unknown) => store.putBack(key, undo),
+    forget: () => store.forget(key)
+  }
+}
+
+const wrong = (attemptsRemaining: number) => ({ status: 'wrong', attemptsRemaining })
+const none = { status: 'none' }
+const tooSoon = (retryAfterMs: number) => ({ status: 'too_soon', retryAfterMs })
+const tooMany = (retryAfterMs: number) => ({ status: 'too_many', retryAfterMs })
+
+/** What both stores promise. */
+function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
+  const one = (limits: Partial<CodeLimits> = {}, base = many) => number(open({ ...base, ...limits }))
+
+  t.test('the first send makes the code of its candidate, which dies a TTL later', async (t) => {
+    const { issue, guess } = one()
+    t.match(await issue('a', start), { status: 'issued', nonce: 'nonce-a', expiresAt: start + 300_000 })
+    t.strictSame(await guess('b', start + 299_999), wrong(4))
+    t.strictSame(await guess('a', start + 300_000), none)
+  })
+
+  t.test('a code is right until the last millisecond of its life', async (t) => {
+    const { send, guess } = one()
+    await send('a', start)
+    t.match(await guess('a', start + 299_999), { status: 'right' })
+  })
+
+  t.test('a number that was sent nothing has no code', async (t) => {
+    t.strictSame(await one().guess('a', start), none)
+  })
+
+  t.test('a resend brings the code that is alive, for a whole TTL more, with the attempts it had left', async (t) => {
+    const { send, issue, guess } = one()
+    await send('a', start)
+    t.strictSame(await guess('x', start), wrong(4))
+    t.strictSame(await guess('x', start), wrong(3))
+    t.match(await issue('b', start + 2 * minute), { status: 'issued', nonce: 'nonce-a', expiresAt: start + 7 * minute })
+    t.strictSame(await guess('b', start + 7 * minute - 1), wrong(2))
+    t.match(await guess('a', start + 7 * minute - 1), { status: 'right' })
+  })
+
+  t.test('a code is dead 600 s after its first send, however often it was sent again', async (t) => {
+    const { send, issue, guess } = one()
+    await send('a', start)
+    await send('b', start + 4 * minute)
+    t.match(await issue('c', start + 8 * minute), { nonce: 'nonce-a', expiresAt: start + 10 * minute })
+    t.strictSame(await guess('x', start + 10 * minute - 1), wrong(4))
+    t.strictSame(await guess('a', start + 10 * minute), none)
+  })
+
+  t.test('a resend that would leave a code 120 s sends it again, one that would leave it less makes a new one', async (t) => {
+    for (const [after, nonce, expiresAt] of [[480_000, 'nonce-a', 600_000], [480_001, 'nonce-c', 780_001]] as const) {
+      const { send, issue, guess } = one()
+      await send('a', start)
+      await send('b', start + 4 * minute)
+      t.match(await issue('c', start + after), { nonce, expiresAt: start + expiresAt })
+      t.match(await guess(nonce.slice('nonce-'.length), start + after), { status: 'right' })
+    }
+  })
+
+  t.test('a new code that replaces a live one has all its attempts, and the replaced one is wrong', async (t) => {
+    const { send, guess } = one()
+    await send('a', start)
+    await send('b', start + 4 * minute)
+    await guess('x', start + 4 * minute)
+    await send('c', start + 481_000)
+    t.strictSame(await guess('a', start + 481_000), wrong(4))
+    t.match(await guess('c', start + 481_000), { status: 'right' })
+  })
+
+  t.test('where the whole TTL is shorter than 120 s, a resend that would leave less than it makes a new code', async (t) => {
+    for (const [after, nonce] of [[570_000, 'nonce-a'], [570_001, 'nonce-last']] as const) {
+      const { send, issue } = one({ ttlMs: 30_000, resendMs: 1000 })
+      for (let at = 0; at < 570_000; at += 29_000) await send(at === 0 ? 'a' : 'b', start + at)
+      t.match(await issue('last', start + after), { nonce, expiresAt: start + after + 30_000 })
+    }
+  })
+
+  t.test('a TTL of 600 s counts from the last send only while it fits into 600 s from the first', async (t) => {
+    const { send, issue } = one({ ttlMs: 600_000 })
+    t.equal((await send('a', start)).expiresAt, start + 600_000)
+    t.match(await issue('b', start + 480_000), { nonce: 'nonce-a', expiresAt: start + 600_000 })
+    t.match(await issue('c', start + 540_000), { nonce: 'nonce-c', expiresAt: start + 1_140_000 })
+  })
+
+  t.test('an expired code is never sent again', async (t) => {
+    const { send, issue } = one()
+    await send('a', start)
+    t.match(await issue('b', start + 300_000), { nonce: 'nonce-b', expiresAt: start + 600_000 })
+  })
+
+  t.test('two sends are a cooldown apart, and a refused one says how long is left', async (t) => {
+    const { send, issue, guess } = one()
+    await send('a', start)
+    t.strictSame(await issue('b', start), tooSoon(60_000))
+    t.strictSame(await issue('b', start + 59_999), tooSoon(1))
+    t.match(await guess('a', start + 59_999), { status: 'right' }, 'what was refused has changed nothing')
+    t.strictSame(await issue('c', start + 59_999), tooSoon(1), 'a login does not end the cooldown')
+    t.match(await issue('c', start + 60_000), { status: 'issued', nonce: 'nonce-c' })
+  })
+
+  t.test('a clock that was set back makes nobody wait longer than the cooldown', async (t) => {
+    const { send, issue } = one()
+    await send('a', start)
+    t.strictSame(await issue('b', start - hourMs), tooSoon(60_000))
+  })
+
+  t.test('the cap of an hour counts in the hour that begins with the first send', async (t) => {
+    const { send, issue } = one({ sendsPerHour: 3 })
+    for (const at of [0, 10, 20]) await send('a', start + at * minute)
+    t.strictSame(await issue('b', start + 20.5 * minute), tooSoon(0.5 * minute), 'the cooldown is told first')
+    t.strictSame(await issue('b', start + 21 * minute), tooMany(39 * minute))
+    t.strictSame(await issue('b', start + hourMs - 1), tooMany(1))
+    for (const at of [0, 1, 2]) await send('b', start + hourMs + at * minute)
+    t.strictSame(await issue('c', start + hourMs + 3 * minute), tooMany(57 * minute))
+  })
+
+  t.test('the cap of a day counts in the day that begins with the first send, and outlasts that of an hour', async (t) => {
+    const { send, issue } = one({ sendsPerHour: 2, sendsPerDay: 4 })
+    for (const at of [0, 1, 60, 61]) await send('a', start + at * minute)
+    t.strictSame(await issue('b', start + 62 * minute), tooMany(dayMs - 62 * minute))
+    t.strictSame(await issue('b', start + dayMs - 1), tooMany(1))
+    t.match(await issue('b', start + dayMs), { status: 'issued' })
+  })
+
+  t.test('a send that a cap refused leaves the live code as it was', async (t) => {
+    const { send, issue, guess } = one({ sendsPerHour: 1 })
+    await send('a', start)
+    t.match(await issue('b', start + minute), { status: 'too_many' })
+    t.strictSame(await guess('a', start + 300_000), none)
+    const alive = one({ sendsPerHour: 1 })
+    await alive.send('a', start)
+    await alive.issue('b', start + minute)
+    t.match(await alive.guess('a', start + 299_999), { status: 'right' })
+  })
+
+  t.test('a login clears the caps of the hour and of the day', async (t) => {
+    const { send, issue, redeem } = one({ sendsPerHour: 2, sendsPerDay: 2 })
+    await send('a', start)
+    await send('a', start + minute)
+    t.match(await issue('b', start + 2 * minute), { status: 'too_many' })
+    await redeem('a', start + 2 * minute)
+    await send('c', start + 3 * minute)
+    await send('c', start + 4 * minute)
+    t.match(await issue('d', start + 5 * minute), { status: 'too_many' })
+  })
+
+  t.test('the fiftieth send of a day is the last of it, however often one logs in', async (t) => {
+    const { send, issue, redeem } = one({ sendsPerHour: 100, sendsPerDay: 100 })
+    for (let sends = 0; sends < sendsCeiling; sends++) {
+      await send('a', start + sends * minute)
+      await redeem('a', start + sends * minute)
+    }
+    t.strictSame(await issue('b', start + 50 * minute), tooMany(dayMs - 50 * minute))
+    t.strictSame(await issue('b', start + dayMs - 1), tooMany(1))
+    t.match(await issue('b', start + dayMs), { status: 'issued', nonce: 'nonce-b' })
+  })
+
+  t.test('wrong guesses count down to 0, and then the code is dead for the right one too', async (t) => {
+    const { send, guess, issue } = one()
+    await send('a', start)
+    for (const left of [4, 3, 2, 1, 0]) t.strictSame(await guess('x', start + 1), wrong(left))
+    t.strictSame(await guess('x', start + 1), none)
+    t.strictSame(await guess('a', start + 1), none)
+    t.match(await issue('b', start + minute), { nonce: 'nonce-b' }, 'and is not sent again')
+  })
+
+  t.test('where one wrong guess is allowed, the first one is the last', async (t) => {
+    const { send, guess } = one({ maxAttempts: 1 })
+    await send('a', start)
+    t.strictSame(await guess('x', start), wrong(0))
+    t.strictSame(await guess('a', start), none)
+  })
+
+  t.test('the right guess after four wrong ones is right', async (t) => {
+    const { send, guess } = one()
+    await send('a', start)
+    for (const left of [4, 3, 2, 1]) t.strictSame(await guess('x', start), wrong(left))
+    t.match(await guess('a', start), { status: 'right' })
+  })
+
+  t.test('a code is redeemed once', async (t) => {
+    const { send, guess } = one()
+    await send('a', start)
+    t.match(await guess('a', start), { status: 'right' })
+    t.strictSame(await guess('a', start), none)
+  })
+
+  t.test('numbers do not know each other', async (t) => {
+    const store = open({ ...many, sendsPerHour: 1 })
+    const [first, second] = [number(store), number(store)]
+    await first.send('a', start)
+    t.match(await second.issue('b', start), { status: 'issued', nonce: 'nonce-b' })
+    t.strictSame(await second.guess('a', start), wrong(4))
+    await second.forget()
+    t.match(await first.guess('a', start), { status: 'right' })
+  })
+
+  t.test('a first send that is taken back leaves nothing: no code, no cooldown, no count', async (t) => {
+    const { send, issue, guess, takeBack } = one({ sendsPerHour: 1, sendsPerDay: 1 })
+    await takeBack(await send('a', start))
+    t.strictSame(await guess('a', start), none)
+    t.match(await issue('b', start), { status: 'issued', nonce: 'nonce-b' })
+    t.strictSame(await issue('c', start + minute), tooMany(dayMs - minute), 'of the day that begins with the send that stayed')
+  })
+
+  t.test('a resend that is taken back leaves the code with its attempts, its end and its cooldown as they were', async (t) => {
+    const { send, issue, guess, takeBack } = one({ sendsPerHour: 2 })
+    await send('a', start)
+    await guess('x', start)
+    const resent = await send('b', start + 2 * minute)
+    t.equal(resent.expiresAt, start + 7 * minute)
+    await guess('x', start + 2 * minute)
+    await takeBack(resent)
+    t.strictSame(await guess('x', start + 5 * minute - 1), wrong(2), 'guesses made since have counted')
+    t.strictSame(await guess('a', start + 5 * minute), none)
+    t.match(await issue('c', start + 2 * minute), { status: 'issued' }, 'neither cooldown nor count of the send that was taken back')
+    t.match(await issue('d', start + 3 * minute), { status: 'too_many' })
+  })
+
+  t.test('where the send that is taken back has replaced a live code, that one works again, as it was', async (t) => {
+    const { send, guess, redeem, takeBack, putBack } = one()
+    await send('a', start)
+    await send('b', start + 4 * minute)
+    await guess('x', start + 4 * minute)
+    const replacing = await send('c', start + 481_000)
+    t.equal(replacing.nonce, 'nonce-c')
+    t.strictSame(await guess('x', start + 481_000), wrong(4))
+    await takeBack(replacing)
+    t.strictSame(await guess('c', start + 481_000), wrong(3), 'the one that was taken back is wrong')
+    await putBack(await redeem('a', start + 539_999))
+    t.strictSame(await guess('a', start + 540_000), none)
+  })
+
+  t.test('taking back a send does not touch the code and the cooldown of a later one', async (t) => {
+    const { send, issue, guess, takeBack } = one({ resendMs: 1000, sendsPerHour: 3 })
+    const refused = await send('a', start)
+    const later = await send('b', start + 1000)
+    t.equal(later.nonce, 'nonce-a')
+    await takeBack(refused)
+    t.strictSame(await issue('c', start + 1001), tooSoon(999))
+    t.match(await issue('c', start + 2000), { status: 'issued', nonce: 'nonce-a' })
+    t.match(await issue('c', start + 3000), { status: 'issued' }, 'what was taken back does not count')
+    t.match(await issue('c', start + 4000), { status: 'too_many' })
+    t.match(await guess('a', start + 4000), { status: 'right' })
+  })
+
+  t.test('taking back a send does not count in an hour and a day that a later one began', async (t) => {
+    const { send, issue, redeem, takeBack } = one({ resendMs: 1000, sendsPerHour: 2, sendsPerDay: 4 })
+    await send('a', start)
+    const refused = await send('a', start + 1000)
+    await redeem('a', start + 1500)
+    await send('b', start + 2000)
+    await takeBack(refused)
+    await send('b', start + 3000)
+    t.strictSame(await issue('c', start + 4000), tooMany(hourMs - 2000), 'two in the hour that began after the login')
+
+    const overnight = one({ resendMs: 1000, sendsPerDay: 2 })
+    await overnight.send('a', start)
+    const last = await overnight.send('b', start + dayMs - 1000)
+    await overnight.send('b', start + dayMs)
+    await overnight.takeBack(last)
+    await overnight.send('b', start + dayMs + 1000)
+    t.strictSame(await overnight.issue('c', start + dayMs + 2000), tooMany(dayMs - 2000), 'two in the new day')
+  })
+
+  t.test('taking back a resend whose code was redeemed meanwhile brings no code back', async (t) => {
+    const { send, issue, redeem, guess, takeBack } = one()
+    await send('a', start)
+    const resent = await send('b', start + minute)
+    await redeem('a', start + minute)
+    await takeBack(resent)
+    t.strictSame(await guess('a', start + minute), none)
+    t.match(await issue('c', start + minute), { status: 'issued', nonce: 'nonce-c' }, 'the cooldown is that of the send before')
+  })
+
+  t.test('sends that are taken back do not count toward the fifty of a day', async (t) => {
+    const { send, issue, takeBack } = one({ sendsPerHour: 100, sendsPerDay: 100 })
+    await send('a', start)
+    for (let sends = 1; sends < 60; sends++) await takeBack(await send('a', start + sends * minute))
+    for (let sends = 1; sends < sendsCeiling; sends++) await send('a', start + sends * minute)
+    t.match(await issue('b', start + hourMs), { status: 'too_many' })
+  })
+
+  t.test('taking back what the store has lost meanwhile does nothing', async (t) => {
+    const store = open(many)
+    const issued = await number(store).send('a', start)
+    const lost = number(store)
+    await lost.takeBack(issued)
+    t.strictSame(await lost.guess('a', start), none)
+    t.match(await lost.issue('b', start), { status: 'issued', nonce: 'nonce-b' })
+  })
+
+  t.test('a code that is put back works again, with the attempts and the rest of the life it had', async (t) => {
+    const { send, guess, redeem, putBack, issue } = one()
+    await send('a', start)
+    await guess('x', start)
+    await guess('x', start)
+    await putBack(await redeem('a', start + minute))
+    t.strictSame(await guess('x', start + 5 * minute - 1), wrong(2))
+    t.match(await issue('b', start + 4 * minute), { nonce: 'nonce-a', expiresAt: start + 9 * minute }, 'it is sent again')
+    t.match(await issue('c', start + 9 * minute - 1), { nonce: 'nonce-c' }, 'and its first send is remembered')
+  })
+
+  t.test('the caps count what they counted before, when a code is put back', async (t) => {
+    const hourly = one({ sendsPerHour: 2 })
+    await hourly.send('a', start)
+    await hourly.send('a', start + minute)
+    await hourly.putBack(await hourly.redeem('a', start + minute))
+    t.strictSame(await hourly.issue('b', start + 2 * minute), tooMany(58 * minute))
+    const daily = one({ sendsPerDay: 2 })
+    await daily.send('a', start)
+    await daily.send('a', start + minute)
+    await daily.putBack(await daily.redeem('a', start + minute))
+    t.strictSame(await daily.issue('b', start + 2 * minute), tooMany(dayMs - 2 * minute))
+  })
+
+  t.test('a code is not put back over a newer one, and the counts of both are added', async (t) => {
+    for (const limits of [{ sendsPerHour: 3 }, { sendsPerDay: 3 }]) {
+      const { send, issue, guess, redeem, putBack } = one(limits)
+      await send('a', start)
+      await send('a', start + minute)
+      const undo = await redeem('a', start + minute)
+      await send('b', start + 2 * minute)
+      await guess('x', start + 2 * minute)
+      await putBack(undo)
+      t.match(await issue('c', start + 3 * minute), { status: 'too_many' })
+      t.strictSame(await guess('a', start + 3 * minute), wrong(3))
+      t.match(await guess('b', start + 7 * minute - 1), { status: 'right' })
+    }
+  })
+
+  t.test('a code is put back into a store that has lost its data', async (t) => {
+    const store = open(many)
+    const before = number(store)
+    await before.send('a', start)
+    const undo = await before.redeem('a', start)
+    const lost = number(store)
+    await lost.putBack(undo)
+    t.match(await lost.guess('a', start + 299_999), { status: 'right' })
+  })
+
+  t.test('a code that was redeemed, put back and redeemed again can be put back again', async (t) => {
+    const { send, redeem, putBack, guess } = one()
+    await send('a', start)
+    for (let times = 0; times < 3; times++) await putBack(await redeem('a', start))
+    t.match(await guess('a', start), { status: 'right' })
+  })
+
+  t.test('a forgotten code is gone; cooldown and counts stay', async (t) => {
+    const { send, issue, guess, forget } = one({ sendsPerHour: 2, sendsPerDay: 3 })
+    await forget()
+    await send('a', start)
+    await forget()
+    t.strictSame(await guess('a', start), none)
+    t.strictSame(await issue('b', start), tooSoon(60_000))
+    t.match(await issue('b', start + minute), { status: 'issued', nonce: 'nonce-b' })
+    t.strictSame(await issue('c', start + 2 * minute), tooMany(58 * minute))
+    await send('c', start + hourMs)
+    t.strictSame(await issue('d', start + hourMs + minute), tooMany(dayMs - hourMs - minute))
+  })
+
+  t.test('of parallel calls one wins: one send goes out, one guess is right, no more than the attempts are compared', async (t) => {
+    const { send, issue, guess } = one()
+    const sends = await Promise.all(Array.from({ length: 100 }, (_, i) => issue(`a${i}`, start)))
+    t.equal(sends.filter(({ status }) => status === 'issued').length, 1)
+    const { nonce } = sends.find(({ status }) => status === 'issued') as Issued
+    const right = await Promise.all(Array.from({ length: 100 }, () => guess(nonce.slice('nonce-'.length), start)))
+    t.equal(right.filter(({ status }) => status === 'right').length, 1)
+    await send('b', start + minute)
+    const wrongs = await Promise.all(Array.from({ length: 100 }, () => guess('x', start + minute)))
+    t.strictSame(wrongs.slice(0, 6), [wrong(4), wrong(3), wrong(2), wrong(1), wrong(0), none])
+    t.equal(wrongs.filter(({ status }) => status === 'none').length, 95)
+  })
+
+  t.end()
+}
+
+for (const [name, open] of Object.entries(stores)) t.test(`codes in ${name}`, (t) => suite(t, open))
+
+/** One call of a random sequence; `pick` chooses among what came before. */
+type Step =
+  | { call: 'wait', ms: number }
+  | { call: 'issue' | 'forget' }
+  | { call: 'guess' | 'takeBack' | 'putBack', pick: number }
+
+const pick = fc.nat(1000)
+const steps: fc.Arbitrary<Step[]> = fc.array(fc.oneof(
+  { weight: 4, arbitrary: fc.record({ call: fc.constant('wait' as const), ms: fc.constantFrom(1, 999, 1000, 59_999, 60_000, 119_999, 120_000, 240_000, 299_999, 300_000, hourMs - 60_000, hourMs, dayMs - hourMs) }) },
+  { weight: 4, arbitrary: fc.record({ call: fc.constant('issue' as const) }) },
+  { weight: 4, arbitrary: fc.record({ call: fc.constant('guess' as const), pick }) },
+  { weight: 2, arbitrary: fc.record({ call: fc.constantFrom('takeBack' as const, 'putBack' as const), pick }) },
+  { weight: 1, arbitrary: fc.record({ call: fc.constant('forget' as const) }) }
+), { minLength: 1, maxLength: 60 })
+
+const limits: fc.Arbitrary<CodeLimits> = fc.record({
+  ttlMs: fc.constantFrom(2000, 60_000, 120_000, 300_000, 600_000),
+  resendMs: fc.constantFrom(1000, 60_000),
+  sendsPerHour: fc.integer({ min: 1, max: 5 }),
+  sendsPerDay: fc.integer({ min: 1, max: 8 }),
+  maxAttempts: fc.integer({ min: 1, max: 5 })
+})
+
+/** Runs the steps against a store and returns all that it answered. */
+async function run (store: CodeStore, key: string, steps: Step[], check: () => Promise<void>) {
+  const answers: unknown[] = []
+  const issues: Issued[] = []
+  const undos: unknown[] = []
+  const sent: string[] = []
+  let now = start
+  let candidates = 0
+  const one = number(store, key)
+  for (const step of steps) {
+    if (step.call === 'wait') now += step.ms
+    if (step.call === 'forget') await one.forget()
+    if (step.call === 'issue') {
+      const answer = await one.issue(String(candidates++), now)
+      if (answer.status === 'issued') {
+        issues.push(answer)
+        sent.push(answer.nonce.slice('nonce-'.length))
+      }
+      answers.push({ ...answer, undo: null })
+    }
+    if (step.call === 'guess') {
+      // Mostly the newest code, else an older one, which may be wrong by now, or one that never was.
+      const answer = await one.guess(step.pick % 2 ? sent.at(-1) ?? 'x' : sent[step.pick % (sent.length + 1)] ?? 'x', now)
+      if (answer.status === 'right') undos.push(answer.undo)
+      answers.push({ ...answer, undo: null })
+    }
+    // Each at most once, as in the service, in any order and however late.
+    if (step.call === 'takeBack' && issues.length > 0) await one.takeBack(issues.splice(step.pick % issues.length, 1)[0] as Issued)
+    if (step.call === 'putBack' && undos.length > 0) await one.putBack(undos.splice(step.pick % undos.length, 1)[0])
+    await check()
+  }
+  return answers
+}
+
+t.test('whatever the order of sends, guesses, failures and time, both stores answer the same and every key has a TTL', async (t) => {
+  await fc.assert(fc.asyncProperty(limits, steps, async (limits, steps) => {
+    const key = newKey()
+    const expected = await run(memoryCodeStore(limits), key, steps, async () => {})
+    const found = await run(redisCodeStore(redis, limits), key, steps, async () => {
+      // -2 where there is no key; -1 would be a key without a TTL.
+      const ttl = await redis.pttl(`code:${key}`)
+      if (ttl === -1 || ttl > dayMs) throw new Error(`the TTL is ${ttl}`)
+    })
+    t.strictSame(found, expected)
+    return t.passing()
+  }), { numRuns: Number(process.env.FC_RUNS ?? 300) })
+})
+
+t.test('Redis holds one key for a number, with a TTL that lasts as long as anything in it', async (t) => {
+  const { redis } = await testRedis(t)
+  const store = redisCodeStore(redis, defaults)
+  const key = newKey()
+  const one = number(store, key)
+  await one.send('a', start)
+  t.strictSame(await redis.keys('*'), [`code:${key}`])
+  const ttl = await redis.pttl(`code:${key}`)
+  t.ok(ttl > dayMs - minute && ttl <= dayMs, 'the day of the counts')
+  await one.redeem('a', start)
+  await one.send('b', start + 20 * hourMs)
+  const rest = await redis.pttl(`code:${key}`)
+  t.ok(rest > 4 * hourMs - minute && rest <= 4 * hourMs, 'what is left of the day')
+  await one.send('c', start + dayMs - minute)
+  t.ok(await redis.pttl(`code:${key}`) > hourMs - minute, 'an hour that reaches beyond the day')
+  await one.takeBack(await one.send('d', start + 30 * hourMs))
+  t.ok(await redis.pttl(`code:${key}`) > 0)
+  t.strictSame(await redis.keys('*'), [`code:${key}`])
+})
+
+t.test('Redis holds nothing of a number whose only send was taken back', async (t) => {
+  const { redis } = await testRedis(t)
+  const one = number(redisCodeStore(redis, defaults))
+  await one.takeBack(await one.send('a', start))
+  await one.forget()
+  t.strictSame(await redis.keys('*'), [])
+})
+
+t.test('no key stays for ever, though Redis has lost its data and a code is put back into it', async (t) => {
+  const { redis } = await testRedis(t)
+  const key = newKey()
+  const one = number(redisCodeStore(redis, defaults), key)
+  await one.send('a', start)
+  const undo = await one.redeem('a', start)
+  await redis.flushdb()
+  await one.putBack(undo)
+  t.ok(await redis.pttl(`code:${key}`) > 300_000)
+  await one.putBack(await one.redeem('a', start))
+  t.ok(await redis.pttl(`code:${key}`) > 300_000)
+  await one.redeem('a', start)
+  t.strictSame(await redis.keys('*'), [])
+})
+
+t.test('Redis knows neither the number nor the code', async (t) => {
+  const { redis } = await testRedis(t)
+  const secret = newNonce()
+  const phone = '+996555123456'
+  const nonce = newNonce()
+  const code = deriveCode(secret, phone, nonce)
+  const key = phoneKey(secret, phone)
+  await redisCodeStore(redis, defaults).issue(key, { nonce, digest: digestCode(secret, phone, code) }, start)
+  t.strictSame(await redis.keys('*'), [`code:${key}`])
+  t.strictSame(await redis.hgetall(`code:${key}`), {
+    n: nonce,
+    d: digestCode(secret, phone, code),
+    a: '0',
+    f: String(start),
+    x: String(start + 300_000),
+    s: String(start),
+    h: String(start),
+    i: '1',
+    b: String(start),
+    j: '1',
+    t: '1'
+  })
+})
+
+t.test('a pending code takes at most 350 bytes of Redis', async (t) => {
+  const server = await startRedis()
+  t.teardown(server.stop)
+  const redis = new Redis(server.url)
+  t.teardown(() => redis.disconnect())
+  const store = redisCodeStore(redis, defaults)
+  const numbers = 20_000
+  const fill = async (from: number, to: number) => {
+    for (let i = from; i < to; i += 1000) {
+      await Promise.all(Array.from({ length: 1000 }, () => store.issue(newKey(), { nonce: newNonce(), digest: newKey() }, Date.now())))
+    }
+  }
+  const used = async () => Number(/used_memory:(\d+)/.exec(await redis.info('memory'))?.[1])
+  // The script, the connection and their buffers are there before it is measured.
+  await fill(0, 1000)
+  await redis.flushdb()
+  const before = await used()
+  await fill(0, numbers)
+  t.equal(await redis.dbsize(), numbers)
+  const bytes = (await used() - before) / numbers
+  t.comment(`${bytes.toFixed(0)} bytes a number`)
+  t.ok(bytes <= 350, `${bytes} bytes`)
+})
