@@ -2,10 +2,11 @@ import { guard } from './guard.js'
 import { endDownTo } from './harness/ending.js'
 import { startStores, type Stores } from './harness/stores.js'
 import { printTable, writeResults, type Row } from './harness/table.js'
+import { peer } from './peer.js'
 
 /* npm run bench: all of these in turn, or those that are named: npm run bench -- guard */
 const benches: Record<string, (stores: Stores) => Promise<Row[]>> = {
-  guard
+  guard, peer
 }
 
 const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(benches)
