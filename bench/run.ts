@@ -1,3 +1,4 @@
+import { addresses } from './addresses.js'
 import { guard } from './guard.js'
 import { endDownTo } from './harness/ending.js'
 import { startStores, type Stores } from './harness/stores.js'
@@ -6,7 +7,7 @@ import { peer } from './peer.js'
 
 /* npm run bench: all of these in turn, or those that are named: npm run bench -- guard */
 const benches: Record<string, (stores: Stores) => Promise<Row[]>> = {
-  guard, peer
+  guard, peer, addresses
 }
 
 const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(benches)
