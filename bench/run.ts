@@ -3,11 +3,12 @@ import { guard } from './guard.js'
 import { endDownTo } from './harness/ending.js'
 import { startStores, type Stores } from './harness/stores.js'
 import { printTable, writeResults, type Row } from './harness/table.js'
+import { login } from './login.js'
 import { peer } from './peer.js'
 
 /* npm run bench: all of these in turn, or those that are named: npm run bench -- guard */
 const benches: Record<string, (stores: Stores) => Promise<Row[]>> = {
-  guard, peer, addresses
+  guard, peer, addresses, login
 }
 
 const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(benches)

@@ -1,0 +1,52 @@
+import Fastify from 'fastify'
+import { newNonce, phoneKey } from '../../src/auth/code.js'
+import { redisCodeStore } from '../../src/auth/code-store.redis.js'
+import { smsGuard } from '../../src/auth/sms-guard.js'
+import { loadConfig } from '../../src/config.js'
+import { keyedDigest } from '../../src/keyed-digest.js'
+import database from '../../src/plugins/database.js'
+import rateLimit from '../../src/plugins/rate-limit.js'
+import redis from '../../src/plugins/redis.js'
+import { usersRepository } from '../../src/users/repository.js'
+import { ready, setup } from '../harness/child.js'
+import { loop } from '../harness/loop.js'
+
+/* What a login asks of PostgreSQL and Redis, in the same order, without HTTP, codes and tokens. */
+const { users: total, firstPhone } = setup as { users: number, firstPhone: number }
+const config = loadConfig(process.env)
+const app = Fastify()
+await app.register(database, config)
+await app.register(redis, config)
+await app.register(rateLimit, config)
+await app.ready()
+if (!app.redis) throw new Error('no Redis')
+
+const users = usersRepository(app.db)
+const guard = smsGuard(app.redis, config)
+const codes = redisCodeStore(app.redis, {
+  ttlMs: config.codeTtlSeconds * 1000,
+  resendMs: config.codeResendSeconds * 1000,
+  sendsPerHour: config.codeSendsPerHour,
+  sendsPerDay: config.codeSendsPerDay,
+  maxAttempts: config.codeMaxAttempts
+})
+const limiter = app.redis as unknown as { rateLimit (key: string, windowMs: number, max: number, ...more: boolean[]): Promise<unknown> }
+const limitKey = `address:${keyedDigest(config.codeSecret, 'address', '127.0.0.1')}`
+const limitAddress = () => limiter.rateLimit(limitKey, config.rateLimitIpWindowSeconds * 1000, config.rateLimitIpMax, false, false)
+const digest = 'x'.repeat(22)
+let next = 0
+
+async function login () {
+  const phone = `+${firstPhone + next++ % total}`
+  const key = phoneKey(config.codeSecret, phone)
+  await limitAddress()
+  await users.findByPhone(phone)
+  await codes.issue(key, { nonce: newNonce(), digest }, Date.now())
+  await guard.admit(phone, 'kg', Date.now(), true)
+  await limitAddress()
+  const { status } = await codes.redeem(key, digest, Date.now())
+  if (status !== 'right') throw new Error(`the code was ${status}`)
+  await users.login(phone, 'kg')
+}
+
+ready({}, (question: { connections: number, seconds: number }) => loop(question, login))
