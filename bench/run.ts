@@ -1,4 +1,5 @@
 import { addresses } from './addresses.js'
+import { growth } from './growth.js'
 import { guard } from './guard.js'
 import { endDownTo } from './harness/ending.js'
 import { startStores, type Stores } from './harness/stores.js'
@@ -8,7 +9,7 @@ import { peer } from './peer.js'
 
 /* npm run bench: all of these in turn, or those that are named: npm run bench -- guard */
 const benches: Record<string, (stores: Stores) => Promise<Row[]>> = {
-  guard, peer, addresses, login
+  guard, peer, addresses, login, growth
 }
 
 const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(benches)
