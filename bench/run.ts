@@ -1,4 +1,5 @@
 import { addresses } from './addresses.js'
+import { footprint } from './footprint.js'
 import { growth } from './growth.js'
 import { guard } from './guard.js'
 import { endDownTo } from './harness/ending.js'
@@ -9,7 +10,7 @@ import { peer } from './peer.js'
 
 /* npm run bench: all of these in turn, or those that are named: npm run bench -- guard */
 const benches: Record<string, (stores: Stores) => Promise<Row[]>> = {
-  guard, peer, addresses, login, growth
+  guard, peer, addresses, login, growth, footprint
 }
 
 const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(benches)

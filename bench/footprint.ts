@@ -1,0 +1,80 @@
+import { execFileSync, type ChildProcess } from 'node:child_process'
+import { performance } from 'node:perf_hooks'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { freePort } from '../src/dev-postgres.js'
+import { startProgram, type Env } from './harness/children.js'
+import { endDownTo, openEnds } from './harness/ending.js'
+import { rounds, startLoad } from './harness/measure.js'
+import { packagesOf, productionPackages } from './harness/packages.js'
+import { usersSeeded, type Stores } from './harness/stores.js'
+import { ratio, type Row } from './harness/table.js'
+
+const connections = 256
+const loadSeconds = 60
+const idleMs = 2000
+const pollMs = 2
+
+interface Program { script: string, readyPath: string, loadPath: string, env: Env }
+
+/** Starts a program and waits for its first 200; returns how long that took, in milliseconds. */
+async function startUp ({ script, readyPath, env }: Program) {
+  const port = await freePort()
+  const start = performance.now()
+  const child = startProgram(script, { ...env, PORT: String(port) })
+  const isReady = () => fetch(`http://127.0.0.1:${port}${readyPath}`).then(({ ok }) => ok, () => false)
+  while (!await isReady()) {
+    if (child.exitCode !== null) throw new Error(`${script} ended with ${child.exitCode}`)
+    await sleep(pollMs)
+  }
+  return { child, port, ms: performance.now() - start }
+}
+
+/** The resident memory of a process in MiB. */
+const rss = ({ pid }: ChildProcess) => Number(execFileSync('ps', ['-o', 'rss=', '-p', String(pid)])) / 1024
+
+/** What a process takes up: its start, its memory, its packages, each beside a hello-world of Fastify. */
+export async function footprint (stores: Stores): Promise<Row[]> {
+  const seeded = await stores.seed(usersSeeded)
+  const service = { script: 'dist/server.js', readyPath: '/health/ready', loadPath: '/auth/verify-token', env: seeded.env }
+  const hello = { script: fileURLToPath(new URL('./servers/hello.js', import.meta.url)), readyPath: '/', loadPath: '/', env: {} }
+
+  const starts = async (program: Program) => {
+    const open = openEnds()
+    const { ms } = await startUp(program)
+    await endDownTo(open)
+    return ms
+  }
+  const startMs: { ours: number[], theirs: number[] } = { ours: [], theirs: [] }
+  for (let round = 0; round < rounds; round++) {
+    startMs.ours.push(await starts(service))
+    startMs.theirs.push(await starts(hello))
+  }
+
+  const memory = async (program: Program) => {
+    const open = openEnds()
+    const load = await startLoad(program.loadPath, seeded, connections)
+    const { child, port } = await startUp(program)
+    await sleep(idleMs)
+    const idle = rss(child)
+    const underLoad = load({ port })(loadSeconds)
+    await sleep(loadSeconds * 500)
+    const halfway = rss(child)
+    await underLoad
+    const after = rss(child)
+    await endDownTo(open)
+    return { idle, halfway, after }
+  }
+  const ours = await memory(service)
+  const theirs = await memory(hello)
+  const packages = { ours: productionPackages(), theirs: packagesOf('fastify') }
+
+  return [
+    ratio('start to ready ÷ hello-world', 'ms', '≤ 4', startMs.ours, startMs.theirs),
+    ratio('RSS idle ÷ hello-world', 'MiB', '', [ours.idle], [theirs.idle]),
+    ratio('RSS after 60 s of 256 connections ÷ hello-world', 'MiB', '≤ 2.5', [ours.after], [theirs.after]),
+    ratio('RSS after 60 s ÷ after 30 s', 'MiB', 'flat', [ours.after], [ours.halfway]),
+    ratio('production packages ÷ fastify alone', '', '', [packages.ours.count], [packages.theirs.count]),
+    ratio('node_modules in production ÷ fastify alone', 'MiB', '', [packages.ours.mebibytes], [packages.theirs.mebibytes])
+  ]
+}
