@@ -1,5 +1,6 @@
 import { createHmac, createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
+import { readToken } from '../../src/auth/token.js'
 import { encode, mint, ownHeader, signTexts } from '../helpers/forge.js'
 import { newPhone, testService } from '../helpers/service.js'
 
@@ -121,7 +122,7 @@ t.test('a forged token is never let in, and every refusal looks the same', async
     'exp missing': without('exp'),
     'exp now': withClaims({ exp: now }),
     'exp past': withClaims({ exp: now - 1, iat: now - 1801 }),
-    'exp too far off': withClaims({ exp: now + 1800 + 62 }),
+    'exp too far off': withClaims({ exp: now + 1800 + 600 }),
     'exp in milliseconds': withClaims({ exp: claims.exp * 1000 }),
     'exp a fraction': withClaims({ exp: claims.exp + 0.5 }),
     'exp as text': withClaims({ exp: String(claims.exp) }),
@@ -172,6 +173,18 @@ function mintUntil (claims: { iat: number }, key: string, wanted: (signature: st
     if (wanted(token.split('.')[2] as string)) return token
   }
 }
+
+t.test('a token ends on the second of its exp, and outlasts a lifetime by a minute at most', async (t) => {
+  const now = 1_800_000_000
+  const read = (exp: number) => {
+    const claims = { user_id: 19, market: 'us', exp }
+    return readToken(mint(claims, 'key'), claims, now, 1800)
+  }
+  t.equal(read(now), undefined)
+  t.strictSame(read(now + 1), { id: 19, market: 'us', issuedAt: now + 1 - 1800 })
+  t.strictSame(read(now + 1860), { id: 19, market: 'us', issuedAt: now + 60 })
+  t.equal(read(now + 1861), undefined)
+})
 
 t.test('tokens of an earlier backend with the same key are let in', async (t) => {
   const { service, claims, key } = await signedIn(t)
