@@ -1,5 +1,4 @@
-import type { Redis, Result } from 'ioredis'
-import { answerOf } from '../plugins/redis.js'
+import { answerOf, redisScript, type Redis } from '../plugins/redis.js'
 import { dayMs, hourMs, maxLifeMs, minLeftMs, sendsCeiling, type CodeLimits, type CodeStore, type Issued } from './code-store.js'
 
 /*
@@ -53,7 +52,6 @@ return {'issued', stored.n, tostring(expires), tostring(now), unpack(undo)}
  * or a day that began after it has not counted it.
  */
 const takeBack = `${load}
-if #flat == 0 then return end
 local nonce, sent = ARGV[1], tonumber(ARGV[2])
 local before = {s = ARGV[3], n = ARGV[4], d = ARGV[5], a = ARGV[6], f = ARGV[7], x = ARGV[8]}
 local function restore(field)
@@ -102,41 +100,39 @@ if b ~= '' and stored.b == b then redis.call('HINCRBY', key, 'j', j) end
 if redis.call('PTTL', key) < 0 then redis.call('PEXPIRE', key, day) end
 `
 
-declare module 'ioredis' {
-  interface RedisCommander<Context> {
-    codeIssue (key: string, ...args: Array<string | number>): Result<[string, ...string[]], Context>
-    codeTakeBack (key: string, ...args: string[]): Result<null, Context>
-    codeRedeem (key: string, ...args: Array<string | number>): Result<[string, ...string[]], Context>
-    codePutBack (key: string, ...args: string[]): Result<null, Context>
-  }
-}
-
 /** Codes in Redis, under `code:` and the key of the number. */
 export function redisCodeStore (redis: Redis, { ttlMs, resendMs, sendsPerHour, sendsPerDay, maxAttempts }: CodeLimits): CodeStore {
-  for (const [name, lua] of Object.entries({ codeIssue: issue, codeTakeBack: takeBack, codeRedeem: redeem, codePutBack: putBack })) {
-    redis.defineCommand(name, { numberOfKeys: 1, lua })
+  const script = (name: string, lua: string) => {
+    const run = redisScript<[string, ...string[]]>(redis, name, lua)
+    return (key: string, ...args: Array<string | number>) => run(`code:${key}`, ...args)
+  }
+  const scripts = {
+    issue: script('codeIssue', issue),
+    takeBack: script('codeTakeBack', takeBack),
+    redeem: script('codeRedeem', redeem),
+    putBack: script('codePutBack', putBack)
   }
 
   return {
     async issue (key, { nonce, digest }, now) {
-      const [status, ...reply] = await answerOf(redis.codeIssue(`code:${key}`, now, nonce, digest, ttlMs, resendMs, sendsPerHour, sendsPerDay))
+      const [status, ...reply] = await scripts.issue(key, now, nonce, digest, ttlMs, resendMs, sendsPerHour, sendsPerDay)
       if (status !== 'issued') return { status: status as 'too_soon' | 'too_many', retryAfterMs: Number(reply[0]) }
       const [issuedNonce, expiresAt, ...undo] = reply as [string, string, ...string[]]
       return { status, nonce: issuedNonce, expiresAt: Number(expiresAt), undo }
     },
 
     async takeBack (key, { nonce, undo }: Issued) {
-      await answerOf(redis.codeTakeBack(`code:${key}`, nonce, ...undo as string[]))
+      await scripts.takeBack(key, nonce, ...undo as string[])
     },
 
     async redeem (key, digest, now) {
-      const [status, ...reply] = await answerOf(redis.codeRedeem(`code:${key}`, digest, now, maxAttempts))
+      const [status, ...reply] = await scripts.redeem(key, digest, now, maxAttempts)
       if (status === 'right') return { status, undo: reply }
       return status === 'wrong' ? { status, attemptsRemaining: Number(reply[0]) } : { status: 'none' }
     },
 
     async putBack (key, undo) {
-      await answerOf(redis.codePutBack(`code:${key}`, ...undo as string[]))
+      await scripts.putBack(key, ...undo as string[])
     },
 
     async forget (key) {
