@@ -35,24 +35,26 @@ function openDatabase (config: Config) {
      */
     async atomically<T> (work: (tx: Transaction) => Promise<T>): Promise<T> {
       const client = await pool.connect()
+      // The pool does not listen to a connection in use; its death between two queries would end the process.
+      client.on('error', noop)
+      let isSound = true
       try {
         await client.query('BEGIN')
         const result = await work(drizzle({ client }))
         await client.query('COMMIT')
-        client.release()
         return result
       } catch (error) {
-        if (isProblem(error) && error.statusCode < 500) {
-          await client.query('ROLLBACK')
-          client.release()
-        } else {
-          client.release(true)
-        }
+        isSound = isProblem(error) && error.statusCode < 500 && await client.query('ROLLBACK').then(() => true, () => false)
         throw error
+      } finally {
+        client.release(!isSound)
+        client.off('error', noop)
       }
     }
   })
 }
+
+const noop = () => {}
 
 /** The SQLSTATE of an error that came from PostgreSQL, through Drizzle or not. */
 export function sqlState (error: unknown): string | undefined {
