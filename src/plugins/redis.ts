@@ -7,6 +7,8 @@ import { outageLog, type OutageLog } from '../logger.js'
 
 const connectTimeoutMs = 1000
 const commandTimeoutMs = 1000
+/** A connection that owes an answer for so long is given up: its host may have gone without a word. */
+const socketTimeoutMs = 1500
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -49,6 +51,7 @@ export default fp<Config>(async (app, { redisUrl }) => {
   const redis = new Redis(redisUrl, {
     connectTimeout: connectTimeoutMs,
     commandTimeout: commandTimeoutMs,
+    socketTimeout: socketTimeoutMs,
     // A command waits for nothing: it fails at once while Redis is away, and is never sent a second time.
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
