@@ -1,7 +1,54 @@
-import t from 'tap'
-import { newPhone, testService } from '../helpers/service.js'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { problemOf, wrongCode } from '../helpers/answers.js'
+import { smsReceiver, startProcess } from '../helpers/processes.js'
+import { client, newPhone, productionEnv, testDatabase, testRedis, testService, type Json, type Service } from '../helpers/service.js'
 
-const decode = (token: string) => JSON.parse(Buffer.from(token.split('.')[1] as string, 'base64url').toString()) as Record<string, unknown>
+const decode = (token: string) => JSON.parse(Buffer.from(token.split('.')[1] as string, 'base64url').toString()) as Record<string, number>
+const seconds = (milliseconds: number) => Math.floor(milliseconds / 1000)
+
+/** A service on which nobody waits between two sends. */
+async function hastyService (t: Test) {
+  let later = 0
+  const service = await testService(t, { env: { CODE_RESEND_SECONDS: '1' }, overrides: { clock: () => Date.now() + later } })
+  return {
+    ...service,
+    login (phone: string) {
+      later += 1000
+      return service.login(phone)
+    }
+  }
+}
+
+const guarded = [
+  ['GET', '/api/v1/users/me'],
+  ['PATCH', '/api/v1/users/me'],
+  ['DELETE', '/api/v1/users/me'],
+  ['GET', '/api/v1/profile/addresses'],
+  ['POST', '/api/v1/profile/addresses'],
+  ['GET', '/api/v1/profile/addresses/1'],
+  ['PUT', '/api/v1/profile/addresses/1'],
+  ['PATCH', '/api/v1/profile/addresses/1'],
+  ['DELETE', '/api/v1/profile/addresses/1'],
+  ['GET', '/api/v1/auth/verify-token'],
+  ['GET', '/auth/verify-token'],
+  ['POST', '/api/v1/auth/logout'],
+  ['POST', '/auth/logout']
+] as const
+
+/** Every guarded route answers this token with 401. */
+async function isRefusedEverywhere (t: Test, service: Pick<Service, 'request'>, token: string) {
+  const body = { title: 'Home', full_address: 'Chuy 1', full_name: 'A name' }
+  for (const [method, path] of guarded) {
+    const answer = await service.request(method, path, { token, ...(method !== 'GET' && { body }) })
+    t.strictSame(...problemOf(answer, 401, 'Unauthorized', 'invalid_token'), `${method} ${path}`)
+    t.equal(answer.headers.get('www-authenticate'), 'Bearer realm="phone-auth", error="invalid_token"')
+  }
+}
+
+/** The row of a number, with last_login in seconds since the epoch. */
+const rowOf = async ({ sql }: Pick<Service, 'sql'>, phone: string): Promise<Json> =>
+  (await sql('SELECT *, extract(epoch from last_login)::float8 AS login FROM users WHERE phone_number = $1', [phone]))[0]
 
 t.test('a code by SMS becomes a token that opens the guarded routes until logout', async (t) => {
   const service = await testService(t)
@@ -21,6 +68,7 @@ t.test('a code by SMS becomes a token that opens the guarded routes until logout
   })
   const verified = await service.verify(phone, service.codeOf(phone))
   t.equal(verified.status, 200)
+  t.equal(verified.headers.get('cache-control'), 'no-store')
   const { access_token: token, user } = verified.body
   t.strictSame({ ...verified.body, access_token: '' }, {
     success: true,
@@ -39,8 +87,302 @@ t.test('a code by SMS becomes a token that opens the guarded routes until logout
   t.equal(claims.exp, claims.iat as number + 1800)
 
   t.equal((await service.request('GET', '/api/v1/users/me', { token })).status, 200)
+  const loggedOut = await service.request('POST', '/api/v1/auth/logout', { token })
+  t.equal(loggedOut.status, 200)
+  t.strictSame(loggedOut.body, { success: true, message: 'Signed out on every device.' })
+  await isRefusedEverywhere(t, service, token)
+})
+
+t.test('both prefixes sign in', async (t) => {
+  const service = await testService(t)
+  const phone = newPhone()
+  await service.send(phone)
+  const { status, body } = await service.request('POST', '/auth/verify-code', { body: { phone, verification_code: service.codeOf(phone) } })
+  t.equal(status, 200)
+  t.equal((await service.request('GET', '/auth/verify-token', { token: body.access_token })).status, 200)
+})
+
+for (const flag of ['FALSE', 'NULL']) {
+  t.test(`before a login is_active is ${flag} and no route opens; verify-code makes it TRUE`, async (t) => {
+    const service = await testService(t)
+    const phone = newPhone()
+    const [{ id }] = await service.sql(
+      `INSERT INTO users (phone_number, is_active, is_verified, last_login) VALUES ($1, ${flag}, ${flag}, '2020-01-01') RETURNING id`, [phone]) as [Json]
+    const early = service.app.signToken({ id, market: 'kg', issuedAt: seconds(Date.now()) })
+    await isRefusedEverywhere(t, service, early)
+    await service.send(phone)
+    await isRefusedEverywhere(t, service, early)
+    t.match(await rowOf(service, phone), { is_active: flag === 'NULL' ? null : false, login: Date.UTC(2020) / 1000 })
+
+    const before = seconds(Date.now())
+    const { body } = await service.verify(phone, service.codeOf(phone))
+    const after = seconds(Date.now())
+    const row = await rowOf(service, phone)
+    t.equal(row.is_active, true)
+    t.equal(row.is_verified, true)
+    t.equal(row.login, Math.floor(row.login), 'a whole second')
+    t.ok(row.login >= before && row.login <= after, 'now')
+    t.equal(decode(body.access_token).iat, row.login)
+    t.equal((await service.request('GET', '/api/v1/users/me', { token: body.access_token })).status, 200)
+  })
+}
+
+t.test('a first login writes the whole row itself, whatever the defaults of the table say', async (t) => {
+  const service = await testService(t)
+  await service.sql(`ALTER TABLE users ALTER is_active SET DEFAULT FALSE, ALTER is_verified SET DEFAULT FALSE, ALTER market SET DEFAULT 'xx',
+    ALTER language SET DEFAULT 'xx', ALTER country SET DEFAULT 'xx', ALTER created_at SET DEFAULT '1970-01-01', ALTER updated_at SET DEFAULT '1970-01-01'`)
+  const phone = newPhone('us')
+  const before = Date.now()
+  const { user } = await service.login(phone)
+  const [row] = await service.sql(`SELECT id, phone_number, full_name, profile_image_url, is_active, is_verified, market, language, country,
+    extract(epoch from created_at)::float8 * 1000 AS created, extract(epoch from updated_at)::float8 * 1000 AS updated FROM users`)
+  t.strictSame({ ...row, created: 0, updated: 0 }, {
+    id: user.id,
+    phone_number: phone,
+    full_name: null,
+    profile_image_url: null,
+    is_active: true,
+    is_verified: true,
+    market: 'us',
+    language: 'en',
+    country: 'United States',
+    created: 0,
+    updated: 0
+  })
+  for (const time of [row.created, row.updated]) t.ok(time >= before - 1 && time <= Date.now() + 1)
+})
+
+t.test('a known user is not new, goes by the full name, and keeps every column but those a login writes', async (t) => {
+  const service = await testService(t)
+  const phone = newPhone()
+  const [{ id }] = await service.sql(`INSERT INTO users (phone_number, full_name, profile_image_url, language, country, created_at, updated_at)
+    VALUES ($1, 'Айгүл Асанова', 'https://example.com/a.png', 'ky', 'Somewhere', '2020-01-01', '2020-01-01') RETURNING id`, [phone]) as [Json]
+  const before = await rowOf(service, phone)
+  const { body } = await service.login(phone)
+  t.strictSame({ ...body, access_token: '' }, {
+    success: true,
+    message: 'Signed in.',
+    access_token: '',
+    token_type: 'bearer',
+    expires_in: 1800,
+    user: { id, phone, name: 'Айгүл Асанова', full_name: 'Айгүл Асанова', is_active: true, is_verified: true, market: 'kg' },
+    market: 'kg',
+    is_new_user: false
+  })
+  const after = await rowOf(service, phone)
+  t.ok(after.updated_at > before.updated_at)
+  const { last_login: lastLogin, login, updated_at: updatedAt } = after
+  t.strictSame(after, { ...before, is_verified: true, last_login: lastLogin, login, updated_at: updatedAt })
+})
+
+t.test('a row of NULLs, of an unknown market and language, signs in like any other', async (t) => {
+  const service = await testService(t)
+  const [bare, strange] = [newPhone('us'), newPhone('us')]
+  await service.sql(`INSERT INTO users (phone_number, is_active, is_verified, market, language, country, created_at, updated_at)
+    VALUES ($1, NULL, NULL, NULL, NULL, NULL, NULL, NULL)`, [bare])
+  await service.sql('INSERT INTO users (phone_number, full_name, market, language, last_login) VALUES ($1, \'\', \'zz\', \'zz\', \'infinity\')', [strange])
+  for (const phone of [bare, strange]) {
+    const { token, body } = await service.login(phone)
+    t.match(body, { user: { name: `User ${phone}`, is_active: true, is_verified: true, market: 'us' }, market: 'us', is_new_user: false })
+    t.match((await service.request('GET', '/api/v1/users/me', { token })).body, { phone_number: phone, market: 'us', language: 'en', country: phone === bare ? 'United States' : 'Kyrgyzstan' })
+  }
+})
+
+t.test('a number signs in to the same account however it is typed', async (t) => {
+  const service = await hastyService(t)
+  const phone = newPhone('us')
+  const { user } = await service.login(phone)
+  const again = await service.login(phone)
+  t.strictSame(again.user, user)
+  t.equal(again.body.is_new_user, false)
+  await service.send(phone)
+  const typed = `${phone.slice(1, 2)} (${phone.slice(2, 5)}) ${phone.slice(5, 8)}-${phone.slice(8)}`
+  t.equal((await service.send(typed)).body.code, 'resend_too_soon')
+})
+
+t.test('a wrong code is told what is left of the attempts while there is a code, and nothing else', async (t) => {
+  const service = await testService(t)
+  const [phone, unknown] = [newPhone(), newPhone()]
+  service.confidential.add(unknown)
+  t.strictSame(...problemOf(await service.verify(phone, '123456'), 400, 'Bad Request', 'invalid_code'), 'never sent')
+  await service.send(phone)
+  const code = service.codeOf(phone)
+  for (const left of [4, 3, 2, 1, 0]) {
+    t.strictSame(...problemOf(await service.verify(phone, wrongCode(code)), 400, 'Bad Request', 'invalid_code', { attempts_remaining: left }))
+  }
+  t.strictSame(...problemOf(await service.verify(phone, code), 400, 'Bad Request', 'invalid_code'), 'dead')
+  t.strictSame(await service.sql('SELECT * FROM users'), [], 'nobody signed in')
+
+  await service.send(unknown)
+  t.equal((await service.verify(unknown, service.codeOf(unknown))).status, 200)
+  t.strictSame(...problemOf(await service.verify(unknown, service.codeOf(unknown)), 400, 'Bad Request', 'invalid_code'), 'used')
+})
+
+t.test('the code of one number does not sign in another', async (t) => {
+  const service = await testService(t)
+  const [first, second] = [newPhone(), newPhone()]
+  await service.send(first)
+  t.strictSame(...problemOf(await service.verify(second, service.codeOf(first)), 400, 'Bad Request', 'invalid_code'))
+  service.confidential.add(second)
+  t.equal((await service.verify(first, service.codeOf(first))).status, 200)
+})
+
+t.test('what cannot be a code is refused by its form and costs no attempt', async (t) => {
+  const service = await testService(t)
+  const phone = newPhone()
+  await service.send(phone)
+  const code = service.codeOf(phone)
+  for (const given of [Number(code), `${code} `, code.slice(1), `${code}0`, '', null, '１２３４５６', [code]]) {
+    const { status, body } = await service.request('POST', '/api/v1/auth/verify-code', { body: { phone, verification_code: given } })
+    t.strictSame([status, body.code, body.errors[0].field], [422, 'invalid_request', '/verification_code'], JSON.stringify(given).replace(code, 'the code'))
+  }
+  t.equal((await service.verify(phone, wrongCode(code))).body.attempts_remaining, 4)
+  t.equal((await service.verify(phone, code)).status, 200)
+})
+
+t.test('CODE_MAX_ATTEMPTS is the number of wrong guesses', async (t) => {
+  const service = await testService(t, { env: { CODE_MAX_ATTEMPTS: '2' } })
+  const phone = newPhone()
+  await service.send(phone)
+  const code = service.codeOf(phone)
+  t.equal((await service.verify(phone, wrongCode(code))).body.attempts_remaining, 1)
+  t.equal((await service.verify(phone, wrongCode(code))).body.attempts_remaining, 0)
+  t.equal((await service.verify(phone, code)).body.code, 'invalid_code')
+})
+
+t.test('with CODE_TTL_SECONDS=2 the right code is refused once its time has passed', async (t) => {
+  const service = await testService(t, { env: { CODE_TTL_SECONDS: '2', CODE_MAX_ATTEMPTS: '100', CODE_RESEND_SECONDS: '1' } })
+  const [late, inTime] = [newPhone(), newPhone()]
+  const sent = await service.send(late)
+  t.match(sent.body, { expires_in: 2, expires_in_minutes: 1 })
+  const code = service.codeOf(late)
+  const { token } = await service.login(inTime)
+  t.equal((await service.request('GET', '/api/v1/users/me', { token })).status, 200, 'within its time it is accepted')
+  // A guess is told its attempts for as long as the code is alive: real time passes here.
+  const start = Date.now()
+  let guesses = 0
+  while ((await service.verify(late, wrongCode(code))).body.attempts_remaining !== undefined) {
+    if (++guesses === 90) break
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+  t.ok(guesses < 90 && Date.now() - start > 1000, 'it has died of its age')
+  t.strictSame(...problemOf(await service.verify(late, code), 400, 'Bad Request', 'invalid_code'))
+  t.strictSame(await rowOf(service, late), undefined)
+  await service.send(late)
+  t.not(service.codeOf(late), code)
+  t.equal((await service.verify(late, service.codeOf(late))).status, 200)
+})
+
+t.test('logout makes is_active FALSE and every guarded route 401; the next login makes it TRUE', async (t) => {
+  const service = await hastyService(t)
+  const phone = newPhone()
+  const { token } = await service.login(phone)
+  const before = await rowOf(service, phone)
   t.equal((await service.request('POST', '/api/v1/auth/logout', { token })).status, 200)
-  const refused = await service.request('GET', '/api/v1/users/me', { token })
-  t.equal(refused.status, 401)
-  t.equal(refused.body.code, 'invalid_token')
+  const after = await rowOf(service, phone)
+  t.ok(after.updated_at > before.updated_at)
+  t.strictSame(after, { ...before, is_active: false, updated_at: after.updated_at }, 'and nothing else')
+  await isRefusedEverywhere(t, service, token)
+  const again = await service.login(phone)
+  t.equal((await rowOf(service, phone)).is_active, true)
+  t.equal((await service.request('GET', '/api/v1/users/me', { token: again.token })).status, 200)
+})
+
+t.test('a logout ends the tokens of every device, and of nobody else', async (t) => {
+  const service = await hastyService(t)
+  const phone = newPhone()
+  const [phoneToken, tabletToken, other] = [(await service.login(phone)).token, (await service.login(phone)).token, (await service.login(newPhone())).token]
+  for (const token of [phoneToken, tabletToken]) t.equal((await service.request('GET', '/api/v1/users/me', { token })).status, 200)
+  await service.request('POST', '/api/v1/auth/logout', { token: phoneToken })
+  for (const token of [phoneToken, tabletToken]) await isRefusedEverywhere(t, service, token)
+  t.equal((await service.request('GET', '/api/v1/users/me', { token: other })).status, 200)
+})
+
+for (const [what, statement] of [
+  ['a flag set FALSE', 'UPDATE users SET is_active = FALSE'],
+  ['a flag set NULL', 'UPDATE users SET is_active = NULL'],
+  ['a row deleted', 'DELETE FROM users']
+] as const) {
+  t.test(`${what} in SQL ends the very next request`, async (t) => {
+    const service = await testService(t)
+    const { token } = await service.login(newPhone())
+    for (const [method, path] of [['GET', '/api/v1/users/me'], ['GET', '/api/v1/auth/verify-token']] as const) {
+      t.equal((await service.request(method, path, { token })).status, 200)
+    }
+    await service.sql(statement)
+    await isRefusedEverywhere(t, service, token)
+  })
+}
+
+t.test('a login that follows a logout within the same second is one second later', async (t) => {
+  const service = await hastyService(t)
+  const phone = newPhone()
+  const { token } = await service.login(phone)
+  await service.request('POST', '/api/v1/auth/logout', { token })
+  // The second of this login has not passed, and will not while the test runs.
+  await service.sql("UPDATE users SET last_login = date_trunc('second', now() at time zone 'utc') + interval '20 seconds' WHERE phone_number = $1", [phone])
+  const { login } = await rowOf(service, phone)
+  const again = await service.login(phone)
+  t.equal(decode(again.token).iat, login + 1)
+  t.equal((await rowOf(service, phone)).login, login + 1)
+  t.equal((await service.request('GET', '/api/v1/users/me', { token: again.token })).status, 200)
+})
+
+t.test('iat never goes back, and grows with every login that follows a logout', async (t) => {
+  const service = await hastyService(t)
+  const phone = newPhone()
+  let last = 0
+  for (let logins = 0; logins < 5; logins++) {
+    const { token } = await service.login(phone)
+    const { iat, exp } = decode(token) as { iat: number, exp: number }
+    t.ok(iat > last)
+    t.equal(exp - iat, 1800)
+    t.equal(iat, (await rowOf(service, phone)).login)
+    last = iat
+    await service.request('POST', '/api/v1/auth/logout', { token })
+  }
+})
+
+t.test('a second device signs in beside the first, and both are answered', async (t) => {
+  const service = await hastyService(t)
+  const phone = newPhone()
+  const first = await service.login(phone)
+  const second = await service.login(phone)
+  t.ok(decode(second.token).iat as number >= (decode(first.token).iat as number))
+  t.equal(second.body.is_new_user, false)
+  for (const { token } of [first, second]) {
+    t.strictSame((await service.request('GET', '/api/v1/auth/verify-token', { token })).body, { valid: true, user_id: first.user.id, market: 'kg' })
+  }
+})
+
+t.test('times are UTC in table and answers, whatever the time zone of process, server and session', async (t) => {
+  const database = await testDatabase(t)
+  const { url: redisUrl } = await testRedis(t)
+  const name = new URL(database.url).pathname.slice(1)
+  await database.sql(`ALTER DATABASE ${name} SET timezone TO 'Asia/Bishkek'`)
+  const session = new pg.Client(database.url)
+  await session.connect()
+  t.equal((await session.query('SHOW timezone')).rows[0].TimeZone, 'Asia/Bishkek', 'as every new session has it')
+  await session.end()
+  const sms = await smsReceiver(t)
+  const process = await startProcess(t, { ...productionEnv(database.url, redisUrl), TZ: 'Asia/Bishkek', SMS_WEBHOOK_URL: sms.url })
+  const service = client(process.url, sms.messages)
+  const phone = newPhone()
+  const before = Date.now()
+  const { token } = await service.login(phone)
+  const { body: me } = await service.request('GET', '/api/v1/users/me', { token })
+  const { body: { address } } = await service.request('POST', '/api/v1/profile/addresses', { token, body: { title: 'Home', full_address: 'Chuy 1' } })
+  const after = Date.now()
+  const [row] = await database.sql(`SELECT u.last_login::text AS "last_login", u.created_at::text AS "created_at",
+    u.updated_at::text AS "updated_at", a.created_at::text AS "address" FROM users u JOIN user_addresses a ON a.user_id = u.id`)
+  for (const text of [row.last_login, row.created_at, row.updated_at, row.address]) {
+    const time = Date.parse(`${text.replace(' ', 'T')}Z`)
+    t.ok(time >= Math.floor(before / 1000) * 1000 && time <= after, `${text} in the table`)
+  }
+  for (const text of [me.last_login, me.created_at, address.created_at, address.updated_at]) {
+    t.match(text, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
+    t.ok(Date.parse(text) >= Math.floor(before / 1000) * 1000 && Date.parse(text) <= after, `${text} in the answer`)
+  }
+  t.equal(decode(token).iat, Date.parse(me.last_login) / 1000)
+  t.equal(await process.stop(), 0)
 })
