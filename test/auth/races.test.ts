@@ -1,0 +1,147 @@
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { usersRepository } from '../../src/users/repository.js'
+import { problemOf, wrongCode } from '../helpers/answers.js'
+import { smsReceiver, startProcess, until } from '../helpers/processes.js'
+import { client, newPhone, productionEnv, testDatabase, testRedis, testService, type Answer, type Json } from '../helpers/service.js'
+
+/** Two processes of the service on the same stores, as replicas behind a load balancer: the nth call goes to the nth of them. */
+async function twoProcesses (t: Test) {
+  const database = await testDatabase(t)
+  const { url: redisUrl } = await testRedis(t)
+  const sms = await smsReceiver(t)
+  const env = { ...productionEnv(database.url, redisUrl), LOG_LEVEL: 'info', SMS_WEBHOOK_URL: sms.url }
+  const processes = await Promise.all([startProcess(t, env), startProcess(t, env)])
+  const clients = processes.map(({ url }) => client(url, sms.messages)) as [ReturnType<typeof client>, ReturnType<typeof client>]
+  return { sms: sms.messages, sql: database.sql, first: clients[0], each: (n: number) => clients[n % 2] as ReturnType<typeof client> }
+}
+
+const times = <T>(count: number, call: (n: number) => T) => Array.from({ length: count }, (_, n) => call(n))
+
+/** How many answers there are of each status and code. */
+function tally (answers: Answer[]) {
+  const counts: Record<string, number> = {}
+  for (const { status, body } of answers) {
+    const kind = `${status} ${body.code ?? ''}`.trim()
+    counts[kind] = (counts[kind] ?? 0) + 1
+  }
+  return counts
+}
+
+const attemptsOf = (answers: Answer[]) => answers.map(({ body }) => body.attempts_remaining as number | undefined)
+  .filter((left) => left !== undefined).sort((a, b) => b - a)
+
+t.test('two processes on the same stores', async (t) => {
+  const { sms, sql, first, each } = await twoProcesses(t)
+
+  t.test('of 200 right guesses at once one signs in, in 30 rounds of 30', async (t) => {
+    for (let round = 0; round < 30; round++) {
+      const phone = newPhone()
+      await first.send(phone)
+      const code = first.codeOf(phone)
+      const answers = await Promise.all(times(200, (n) => each(n).verify(phone, code)))
+      t.strictSame(tally(answers), { 200: 1, '400 invalid_code': 199 }, `round ${round}`)
+      t.strictSame(attemptsOf(answers), [], 'a right code costs nobody an attempt')
+    }
+  })
+
+  t.test('of 500 wrong guesses at once five are counted, and the code is dead', async (t) => {
+    const phone = newPhone()
+    await first.send(phone)
+    const code = first.codeOf(phone)
+    const wrong = times(501, (n) => String(n).padStart(6, '0')).filter((guess) => guess !== code).slice(0, 500)
+    const answers = await Promise.all(wrong.map((guess, n) => each(n).verify(phone, guess)))
+    t.strictSame(tally(answers), { '400 invalid_code': 500 })
+    t.strictSame(attemptsOf(answers), [4, 3, 2, 1, 0])
+    t.strictSame(...problemOf(await first.verify(phone, code), 400, 'Bad Request', 'invalid_code'))
+  })
+
+  t.test('one right guess among four wrong ones at once wins, 100 times of 100', async (t) => {
+    for (let round = 0; round < 100; round++) {
+      const phone = newPhone()
+      await first.send(phone)
+      const code = first.codeOf(phone)
+      const answers = await Promise.all(times(5, (n) => each(n).verify(phone, n === round % 5 ? code : wrongCode(code))))
+      t.equal(answers[round % 5]?.status, 200, `round ${round}`)
+      t.equal(tally(answers)['400 invalid_code'], 4)
+    }
+  })
+
+  t.test('100 sends to one number at once make one message', async (t) => {
+    const phone = newPhone()
+    const answers = await Promise.all(times(100, (n) => each(n).send(phone)))
+    t.strictSame(tally(answers), { 200: 1, '429 resend_too_soon': 99 })
+    t.equal(sms.filter(({ to }) => to === phone).length, 1)
+    t.equal((await first.verify(phone, first.codeOf(phone))).status, 200)
+  })
+
+  t.test('a code that one process has sent signs in at the other, and its token opens both', async (t) => {
+    const phone = newPhone()
+    await each(0).send(phone)
+    const { status, body } = await each(1).verify(phone, each(0).codeOf(phone))
+    t.equal(status, 200)
+    for (const n of [0, 1]) t.equal((await each(n).request('GET', '/api/v1/users/me', { token: body.access_token })).status, 200)
+    t.equal((await each(0).request('POST', '/api/v1/auth/logout', { token: body.access_token })).status, 200)
+    for (const n of [0, 1]) t.equal((await each(n).request('GET', '/api/v1/users/me', { token: body.access_token })).status, 401)
+  })
+
+  t.test('nothing of all this made a second row of a number', async (t) => {
+    t.strictSame(await sql('SELECT phone_number FROM users GROUP BY phone_number HAVING count(*) > 1'), [])
+  })
+})
+
+t.test('first logins of one number at once make one row and one id', async (t) => {
+  const database = await testDatabase(t)
+  const redis = await testRedis(t)
+
+  t.test('100 of them at once', async (t) => {
+    const service = await testService(t, { database, env: { DATABASE_POOL_MAX: '100' } })
+    const phone = newPhone()
+    const users = usersRepository(service.app.db)
+    const logins = await Promise.all(times(100, () => users.login(phone, 'kg')))
+    t.equal(logins.filter(({ isNew }) => isNew).length, 1)
+    t.strictSame(await service.sql('SELECT id FROM users WHERE phone_number = $1', [phone]), [{ id: logins[0]?.user.id }])
+    t.equal(new Set(logins.map(({ user }) => user.id)).size, 1)
+  })
+
+  t.test('100 of them over HTTP, 20 at once, none of which has seen the row of another', async (t) => {
+    // A number has one live code under one CODE_SECRET: services that differ in it can all hold one.
+    const services = await Promise.all(times(20, () => testService(t, { database, redis, env: { DATABASE_POOL_MAX: '1' } })))
+    for (let round = 0; round < 5; round++) {
+      const phone = newPhone()
+      for (const service of services) t.equal((await service.send(phone)).status, 200)
+      // The INSERT of a row that is not committed yet: all logins have looked for a row in vain, and wait here.
+      const other = new pg.Client(database.url)
+      await other.connect()
+      await other.query('BEGIN')
+      await other.query('INSERT INTO users (phone_number) VALUES ($1)', [phone])
+      const verified = Promise.all(services.map((service) => service.verify(phone, service.codeOf(phone))))
+      await until(async () => {
+        const [{ waiting }] = await database.sql("SELECT count(*)::int AS waiting FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") as [Json]
+        return waiting === services.length
+      })
+      await other.query('ROLLBACK')
+      await other.end()
+      const answers = await verified
+      t.strictSame(tally(answers), { 200: 20 })
+      t.equal(answers.filter(({ body }) => body.is_new_user).length, 1)
+      const [row, ...more] = await database.sql('SELECT id FROM users WHERE phone_number = $1', [phone])
+      t.strictSame(more, [])
+      t.strictSame(new Set(answers.map(({ body }) => body.user.id)), new Set([row.id]))
+    }
+  })
+})
+
+t.test('1,000 logins of known users take no value from the sequence of ids', async (t) => {
+  const service = await testService(t, { env: { LOG_LEVEL: 'info' } })
+  const phones = times(1000, () => newPhone())
+  await service.sql('INSERT INTO users (phone_number) SELECT unnest($1::text[])', [phones])
+  const state = () => service.sql('SELECT last_value, is_called FROM users_id_seq')
+  const before = await state()
+  for (let from = 0; from < phones.length; from += 50) {
+    const logins = await Promise.all(phones.slice(from, from + 50).map((phone) => service.login(phone)))
+    t.ok(logins.every(({ body }) => body.is_new_user === false))
+  }
+  t.strictSame(await state(), before)
+  t.strictSame(await service.sql('SELECT count(*)::int FROM users WHERE is_active AND is_verified'), [{ count: 1000 }])
+})
