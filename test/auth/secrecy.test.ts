@@ -1,0 +1,146 @@
+import type { Redis } from 'ioredis'
+import t, { type Test } from 'tap'
+import { wrongCode } from '../helpers/answers.js'
+import { until } from '../helpers/processes.js'
+import { newPhone, testService, type Service } from '../helpers/service.js'
+
+/** Every cell of every table of a database, of the service or not, as text. */
+async function cells ({ sql }: Pick<Service, 'sql'>) {
+  const columns = await sql(`SELECT table_schema AS schema, table_name AS "table", column_name AS column FROM information_schema.columns
+    JOIN information_schema.tables USING (table_schema, table_name)
+    WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('pg_catalog', 'information_schema')`)
+  const found: Array<{ where: string, text: string }> = []
+  for (const { schema, table, column } of columns) {
+    for (const { text } of await sql(`SELECT "${column}"::text AS text FROM "${schema}"."${table}" WHERE "${column}" IS NOT NULL`)) {
+      found.push({ where: `${table}.${column}`, text })
+    }
+  }
+  return found
+}
+
+const contents: Record<string, (redis: Redis, key: string) => Promise<unknown>> = {
+  string: (redis, key) => redis.get(key),
+  hash: (redis, key) => redis.hgetall(key),
+  list: (redis, key) => redis.lrange(key, 0, -1),
+  set: (redis, key) => redis.smembers(key),
+  zset: (redis, key) => redis.zrange(key, '0', '-1', 'WITHSCORES'),
+  stream: (redis, key) => redis.xrange(key, '-', '+')
+}
+
+/** Every key of a Redis, with its TTL in milliseconds and all that it shows: name, contents, and the bytes of a dump. */
+async function keys (redis: Redis) {
+  const found: Array<{ key: string, ttl: number, text: string }> = []
+  let cursor = '0'
+  do {
+    const [next, names] = await redis.scan(cursor)
+    for (const key of names) {
+      const read = contents[await redis.type(key)]
+      if (!read) throw new Error('a key of an unknown type')
+      const text = [key, JSON.stringify(await read(redis, key)), (await redis.dumpBuffer(key))?.toString('latin1')].join('\n')
+      found.push({ key, ttl: await redis.pttl(key), text })
+    }
+    cursor = next
+  } while (cursor !== '0')
+  return found
+}
+
+/** What may be nowhere, in each form it could be written in; six digits count only where they stand alone. */
+function traces ({ phone, codes, tokens }: { phone: string, codes: string[], tokens: string[] }) {
+  const national = phone.replace(/^\+(996|1)/, '')
+  const words = [national, national.slice(0, 3) + ' ' + national.slice(3), ...[phone, national].map((text) => Buffer.from(text).toString('base64url')),
+    ...tokens.flatMap((token) => [token, ...token.split('.')])]
+  return (text: string) => [
+    ...words.filter((word) => text.includes(word)),
+    ...codes.filter((code) => new RegExp(`(?<![0-9])${code}(?![0-9])`).test(text))
+  ]
+}
+
+/** All that one account can do until it has logged out, with codes pending for it at the end. */
+async function useAll (service: Service & { wait: () => void }) {
+  const phone = newPhone()
+  const codes: string[] = []
+  const tokens: string[] = []
+  for (let logins = 0; logins < 2; logins++) {
+    service.wait()
+    await service.send(phone)
+    const code = service.codeOf(phone)
+    codes.push(code)
+    await service.verify(phone, wrongCode(code))
+    const { body: { access_token: token } } = await service.verify(phone, code)
+    tokens.push(token)
+    for (const path of ['/api/v1/users/me', '/api/v1/auth/verify-token']) {
+      if ((await service.request('GET', path, { token })).status !== 200) throw new Error('the login has not succeeded')
+    }
+    await service.request('PATCH', '/api/v1/users/me', { token, body: { full_name: 'A name', language: 'en' } })
+    await service.request('POST', '/api/v1/profile/addresses', { token, body: { title: 'Home', full_address: 'Chuy 1' } })
+    await service.request('POST', '/api/v1/auth/logout', { token })
+  }
+  service.wait()
+  await service.send(phone)
+  codes.push(service.codeOf(phone))
+  return { phone, codes, tokens }
+}
+
+/** A service on which a minute passes when the test says so. */
+async function serviceOnClock (t: Test) {
+  let later = 0
+  const service = await testService(t, { overrides: { clock: () => Date.now() + later } })
+  return { ...service, wait: () => { later += 60_000 } }
+}
+
+t.test('no table holds a token or a code, and the number stands in users.phone_number alone', async (t) => {
+  const service = await serviceOnClock(t)
+  const used = await useAll(service)
+  const show = traces(used)
+  const all = await cells(service)
+  t.ok(all.some(({ where }) => where === 'user_addresses.title') && all.some(({ where }) => where === '__drizzle_migrations.hash'), 'every table is looked at')
+  t.strictSame(all.filter(({ text }) => show(text).length > 0).map(({ where }) => where), ['users.phone_number'])
+})
+
+t.test('no key and no value of Redis shows a token, a code, a number or an address of a client, and every key has a TTL', async (t) => {
+  const service = await serviceOnClock(t)
+  const used = await useAll(service)
+  const show = traces(used)
+  const all = await keys(service.redis)
+  t.ok(all.length > 0, 'there is something to look at')
+  for (const { key, ttl, text } of all) {
+    t.ok(ttl > 0, `${key} has a TTL`)
+    t.strictSame(show(text), [], key)
+    t.notMatch(text, /127\.0\.0\.1/)
+  }
+})
+
+t.test('what stays in Redis after a login is no code', async (t) => {
+  const service = await serviceOnClock(t)
+  const phone = newPhone()
+  await service.login(phone)
+  const all = await keys(service.redis)
+  t.strictSame(await service.redis.hmget(all.find(({ key }) => key.startsWith('code:'))?.key as string, 'n', 'd', 'a', 'f', 'x'), [null, null, null, null, null])
+})
+
+t.test('another CODE_SECRET knows nothing of the codes that are pending', async (t) => {
+  const service = await serviceOnClock(t)
+  const phone = newPhone()
+  await service.send(phone)
+  const other = await testService(t, { database: service.database, redis: { url: service.env.REDIS_URL as string, redis: service.redis } })
+  other.confidential.add(phone)
+  const { status, body } = await other.verify(phone, service.codeOf(phone))
+  t.strictSame([status, body.code, body.attempts_remaining], [400, 'invalid_code', undefined])
+})
+
+t.test('what Redis is asked during logins shows neither number nor code nor token', async (t) => {
+  const service = await serviceOnClock(t)
+  const database = Number(new URL(service.env.REDIS_URL as string).pathname.slice(1))
+  const monitor = await service.redis.monitor()
+  t.teardown(() => monitor.disconnect())
+  const seen: string[][] = []
+  monitor.on('monitor', (_time: string, args: string[], _source: string, from: string) => {
+    if (Number(from) === database) seen.push(args)
+  })
+  const used = await useAll(service)
+  await service.redis.echo('that is all')
+  await until(() => seen.some((args) => args[1] === 'that is all'))
+  t.ok(seen.filter(([command]) => /^eval(sha)?$/i.test(command as string)).length >= 7, 'three sends and four guesses')
+  const show = traces(used)
+  t.strictSame(seen.flatMap((args) => args).filter((arg) => show(arg).length > 0), [])
+})
