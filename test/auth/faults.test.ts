@@ -1,0 +1,369 @@
+import { once } from 'node:events'
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
+import { Redis } from 'ioredis'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { SmsRefused } from '../../src/auth/sms/index.js'
+import { migrate } from '../../src/db/migrate.js'
+import { problem } from '../../src/errors.js'
+import { problemOf, wrongCode } from '../helpers/answers.js'
+import { smsReceiver, startProcess, until } from '../helpers/processes.js'
+import { startRedis, startTestPostgres } from '../helpers/servers.js'
+import { client, newPhone, productionEnv, testDatabase, testRedis, testService, type Answer, type Json, type Service } from '../helpers/service.js'
+
+/** A PostgreSQL of the test's own, which it may stop. */
+async function ownPostgres (t: Test) {
+  const server = await startTestPostgres()
+  t.teardown(server.remove)
+  await migrate(server.url)
+  const sql = async (text: string, values: unknown[] = []): Promise<Json[]> => {
+    const connection = new pg.Client(server.url)
+    await connection.connect()
+    try { return (await connection.query(text, values)).rows as Json[] } finally { await connection.end() }
+  }
+  return { server, database: { url: server.url, sql } }
+}
+
+/** A Redis of the test's own, which it may stop; another one may take its place at the same port. */
+async function ownRedis (t: Test) {
+  let server = await startRedis()
+  const { url, port } = server
+  const redis = new Redis(url, { retryStrategy: () => 20, maxRetriesPerRequest: null })
+  redis.on('error', () => {})
+  t.teardown(async () => {
+    redis.disconnect()
+    await server.stop()
+  })
+  return {
+    store: { url, redis },
+    get pid () { return server.pid },
+    stop: () => server.stop(),
+    async start () { server = await startRedis({ port }) }
+  }
+}
+
+/** A client's way is to try again after a 503, until it gets another answer. */
+async function tryAgain (call: () => Promise<Answer>): Promise<Answer> {
+  let answer = await call()
+  await until(async () => answer.status !== 503 || (answer = await call()).status !== 503)
+  return answer
+}
+
+/** 503 with Retry-After, within two seconds or a little more, and with no word about credentials. */
+async function isUnavailable (t: Test, call: () => Promise<Answer>, title: string) {
+  const start = Date.now()
+  const answer = await call()
+  t.strictSame(...problemOf(answer, 503, 'Service Unavailable', 'unavailable', { retry_after: 2 }), title)
+  t.equal(answer.headers.get('retry-after'), '2')
+  t.equal(answer.headers.get('www-authenticate'), null)
+  t.ok(Date.now() - start < 5000, `${title} answers in time`)
+}
+
+t.test('PostgreSQL stops between send and verify: 503 while it is away, then the same code works, with attempts and counts kept', async (t) => {
+  const { server, database } = await ownPostgres(t)
+  let later = 0
+  const service = await testService(t, { database, env: { CODE_SENDS_PER_HOUR: '2' }, overrides: { clock: () => Date.now() + later } })
+  const { token } = await service.login(newPhone())
+  const phone = newPhone()
+  await service.send(phone)
+  later = 60_000
+  await service.send(phone)
+  const code = service.codeOf(phone)
+  t.equal((await service.verify(phone, wrongCode(code))).body.attempts_remaining, 4)
+
+  await server.stop()
+  for (let tries = 0; tries < 3; tries++) await isUnavailable(t, () => service.verify(phone, code), `verify ${tries}`)
+  await isUnavailable(t, () => service.send(newPhone()), 'send')
+  for (const [method, path] of [['GET', '/api/v1/users/me'], ['GET', '/api/v1/profile/addresses'], ['GET', '/api/v1/auth/verify-token'], ['POST', '/api/v1/auth/logout']] as const) {
+    await isUnavailable(t, () => service.request(method, path, { token }), `${method} ${path}`)
+  }
+  t.equal((await service.verify(phone, wrongCode(code))).body.attempts_remaining, 3, 'a wrong guess needs no PostgreSQL and counts')
+
+  await server.start()
+  t.equal((await service.verify(phone, wrongCode(code))).body.attempts_remaining, 2)
+  later = 120_000
+  t.equal((await tryAgain(() => service.send(phone))).body.code, 'too_many_sends', 'the sends of before count')
+  const { status, body } = await tryAgain(() => service.verify(phone, code))
+  t.strictSame([status, body.is_new_user], [200, true])
+  t.equal((await service.request('GET', '/api/v1/users/me', { token: body.access_token })).status, 200)
+  t.equal((await service.request('GET', '/api/v1/users/me', { token })).status, 200, 'and nobody was signed out')
+})
+
+t.test('PostgreSQL hangs while somebody signs in: 503 in time, and the code works once it answers again', async (t) => {
+  const service = await testService(t)
+  const phone = newPhone()
+  await service.send(phone)
+  const code = service.codeOf(phone)
+  const other = new pg.Client(service.database.url)
+  await other.connect()
+  t.teardown(() => other.end())
+  await other.query('BEGIN')
+  await other.query('LOCK TABLE users IN ACCESS EXCLUSIVE MODE')
+  await isUnavailable(t, () => service.verify(phone, code), 'verify')
+  await other.query('ROLLBACK')
+  const { status, body } = await service.verify(phone, code)
+  t.equal(status, 200)
+  t.equal((await service.request('GET', '/api/v1/users/me', { token: body.access_token })).status, 200)
+})
+
+t.test('PostgreSQL accepts connections and says nothing: 503 in time', async (t) => {
+  const { server, database } = await ownPostgres(t)
+  const service = await testService(t, { database })
+  const phone = newPhone()
+  await service.send(phone)
+  const code = service.codeOf(phone)
+  process.kill(server.pid, 'SIGSTOP')
+  t.teardown(() => process.kill(server.pid, 'SIGCONT'))
+  // The connections that there are work on; without them every query needs one that is never answered.
+  await service.app.db.pool.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()')
+  await service.app.db.pool.query('SELECT pg_terminate_backend(pg_backend_pid())').catch(() => undefined)
+  await isUnavailable(t, () => service.verify(phone, code), 'verify')
+  await t.rejects(service.app.db.atomically(async () => {}), { message: /timeout/ })
+  process.kill(server.pid, 'SIGCONT')
+  t.equal((await tryAgain(() => service.verify(phone, code))).status, 200)
+})
+
+for (const [fault, status, code, break_, mend] of [
+  ['the table is gone', 503, 'unavailable', 'ALTER TABLE users RENAME TO elsewhere', 'ALTER TABLE elsewhere RENAME TO users'],
+  ['no right to write', 503, 'unavailable', 'ALTER DATABASE name SET default_transaction_read_only = on', 'ALTER DATABASE name RESET default_transaction_read_only'],
+  ['a constraint nobody told of', 500, 'internal_error', "ALTER TABLE users ADD CONSTRAINT strange CHECK (phone_number = '')", 'ALTER TABLE users DROP CONSTRAINT strange']
+] as const) {
+  t.test(`a login that fails for ${fault} answers ${status} ${code}, and the same code works when that is mended`, async (t) => {
+    const service = await testService(t)
+    const name = new URL(service.database.url).pathname.slice(1)
+    const phone = newPhone()
+    await service.send(phone)
+    const sms = service.codeOf(phone)
+    const endConnections = () => service.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'phone-auth'")
+    await service.sql(break_.replace('name', name))
+    await endConnections()
+    const answer = await service.verify(phone, sms)
+    t.strictSame([answer.status, answer.body.code], [status, code])
+    await service.sql('SET default_transaction_read_only = off')
+    await service.sql(mend.replace('name', name))
+    await endConnections()
+    t.equal((await tryAgain(() => service.verify(phone, sms))).status, 200)
+  })
+}
+
+/** Waits for a connection of the service in this state and ends it, as a restart of PostgreSQL does. */
+async function endConnection ({ sql }: Pick<Service, 'sql'>, state: string) {
+  let ended: Json[] = []
+  await until(async () => {
+    ended = await sql(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+      WHERE datname = current_database() AND application_name = 'phone-auth' AND ${state}`)
+    return ended.length > 0
+  })
+}
+
+t.test('a connection that dies under a logout is 503, changes nothing, and ends no process', async (t) => {
+  const service = await testService(t)
+  const { token, user } = await service.login(newPhone())
+  const other = new pg.Client(service.database.url)
+  await other.connect()
+  t.teardown(() => other.end())
+  await other.query('BEGIN')
+  await other.query('SELECT FROM users WHERE id = $1 FOR UPDATE', [user.id])
+  const answer = service.request('POST', '/api/v1/auth/logout', { token })
+  await endConnection(service, "wait_event_type = 'Lock'")
+  await isUnavailable(t, () => answer, 'logout')
+  await other.query('ROLLBACK')
+  t.equal((await service.request('GET', '/api/v1/users/me', { token })).status, 200)
+  t.equal((await service.request('POST', '/api/v1/auth/logout', { token })).status, 200)
+})
+
+t.test('a connection that dies while a deletion waits for Redis is 503, changes no row, and ends no process', async (t) => {
+  const { store } = await ownRedis(t)
+  const service = await testService(t, { redis: store, env: { DATABASE_POOL_MAX: '2' } })
+  const { token, user } = await service.login(newPhone())
+  await store.redis.call('CLIENT', 'PAUSE', '10000', 'WRITE')
+  const answer = service.request('DELETE', '/api/v1/users/me', { token })
+  await endConnection(service, "state = 'idle in transaction'")
+  await isUnavailable(t, () => answer, 'deletion')
+  await store.redis.call('CLIENT', 'UNPAUSE')
+  t.strictSame(await service.sql('SELECT id FROM users'), [{ id: user.id }])
+  t.equal((await service.request('DELETE', '/api/v1/users/me', { token })).status, 204)
+})
+
+t.test('a transaction', async (t) => {
+  const service = await testService(t, { env: { DATABASE_POOL_MAX: '1' } })
+  const { db } = service.app
+  const phone = newPhone()
+  const insert = (tx: Json) => tx.$client.query('INSERT INTO users (phone_number) VALUES ($1)', [phone])
+  const rows = () => service.sql('SELECT phone_number FROM users')
+
+  t.test('is undone by a refusal, and its connection is used again', async (t) => {
+    const connection = async () => (await db.pool.query('SELECT pg_backend_pid() AS pid')).rows[0].pid as number
+    const before = await connection()
+    await t.rejects(db.atomically(async (tx) => {
+      await insert(tx)
+      throw problem('invalid_token')
+    }), problem('invalid_token'))
+    t.strictSame(await rows(), [])
+    t.equal(await connection(), before)
+  })
+
+  t.test('that cannot be undone, because its connection has died, gives its place in the pool back', async (t) => {
+    await t.rejects(db.atomically(async (tx) => {
+      await insert(tx)
+      await endConnection(service, "state = 'idle in transaction'")
+      throw problem('invalid_token')
+    }), problem('invalid_token'))
+    t.strictSame(await rows(), [])
+    t.equal(await db.atomically(async () => 'done'), 'done')
+  })
+
+  t.test('is undone by any other error', async (t) => {
+    await t.rejects(db.atomically(async (tx) => {
+      await insert(tx)
+      throw new Error('a bug')
+    }), { message: 'a bug' })
+    t.strictSame(await rows(), [])
+    t.equal(await db.atomically(async () => 'done'), 'done')
+  })
+
+  t.test('is there once it returns', async (t) => {
+    await db.atomically(insert)
+    t.strictSame(await rows(), [{ phone_number: phone }])
+  })
+})
+
+t.test('Redis stops: send, verify, logout and deletion are 503 and change nothing, guarded routes go on, and with Redis it all comes back', async (t) => {
+  const redis = await ownRedis(t)
+  const service = await testService(t, { redis: redis.store })
+  const { token } = await service.login(newPhone())
+  const [phone, known] = [newPhone(), newPhone()]
+  await service.sql('INSERT INTO users (phone_number, is_active) VALUES ($1, FALSE)', [known])
+  for (const number of [phone, known]) await service.send(number)
+  const before = await service.sql('SELECT * FROM users ORDER BY id')
+  const sent = service.sms.length
+
+  await redis.stop()
+  for (const number of [phone, known]) {
+    await isUnavailable(t, () => service.verify(number, service.codeOf(number)), 'verify')
+    await isUnavailable(t, () => service.send(number), 'send')
+  }
+  t.equal(service.sms.length, sent)
+  t.strictSame(await service.sql('SELECT * FROM users ORDER BY id'), before)
+  await isUnavailable(t, () => service.request('POST', '/api/v1/auth/logout', { token }), 'logout')
+  await isUnavailable(t, () => service.request('DELETE', '/api/v1/users/me', { token }), 'deletion')
+  t.strictSame(await service.sql('SELECT * FROM users ORDER BY id'), before)
+  for (const path of ['/api/v1/users/me', '/api/v1/auth/verify-token']) t.equal((await service.request('GET', path, { token })).status, 200)
+
+  // This one has lost its data, and the scripts with it.
+  await redis.start()
+  t.equal((await tryAgain(() => service.verify(phone, service.codeOf(phone)))).body.code, 'invalid_code')
+  for (const number of [phone, known]) t.equal((await service.login(number)).body.is_new_user, number === phone)
+  t.equal((await service.request('POST', '/api/v1/auth/logout', { token })).status, 200)
+})
+
+t.test('Redis hangs: 503 in time, and the service goes on when Redis does', async (t) => {
+  const redis = await ownRedis(t)
+  const service = await testService(t, { redis: redis.store })
+  process.kill(redis.pid, 'SIGSTOP')
+  t.teardown(() => process.kill(redis.pid, 'SIGCONT'))
+  const phone = newPhone()
+  for (let tries = 0; tries < 3; tries++) await isUnavailable(t, () => service.send(newPhone()), 'send')
+  await isUnavailable(t, () => service.verify(phone, '123456'), 'verify')
+  t.strictSame(service.sms, [])
+  process.kill(redis.pid, 'SIGCONT')
+  await tryAgain(() => service.verify(phone, '123456'))
+  t.equal((await service.login(phone)).body.is_new_user, true)
+})
+
+/** A TCP port that passes everything on to another one until it is silenced; later connections are passed on again. */
+async function proxy (t: Test, port: number) {
+  const open = new Set<Socket>()
+  const server = createServer((socket) => {
+    const target = connect(port, '127.0.0.1')
+    for (const [from, to] of [[socket, target], [target, socket]] as const) {
+      open.add(from)
+      from.on('error', () => {}).on('close', () => { to.destroy() }).pipe(to)
+    }
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    for (const socket of open) socket.destroy()
+    server.close()
+  })
+  return {
+    port: (server.address() as AddressInfo).port,
+    silence () { for (const socket of open) socket.unpipe().pause() }
+  }
+}
+
+t.test('a Redis whose host vanished without a word is left, and the one that took its place is used', async (t) => {
+  const redis = await ownRedis(t)
+  const way = await proxy(t, Number(new URL(redis.store.url).port))
+  const service = await testService(t, { redis: { url: `redis://127.0.0.1:${way.port}`, redis: redis.store.redis } })
+  await service.login(newPhone())
+  way.silence()
+  const phone = newPhone()
+  await isUnavailable(t, () => service.verify(phone, '123456'), 'verify')
+  t.equal((await tryAgain(() => service.verify(phone, '123456'))).body.code, 'invalid_code')
+  await service.login(phone)
+})
+
+t.test('a PostgreSQL whose host vanished without a word is left, and the one that took its place is used', async (t) => {
+  const database = await testDatabase(t)
+  const way = await proxy(t, Number(new URL(database.url).port))
+  const service = await testService(t, { database: { ...database, url: database.url.replace(/:\d+\//, `:${way.port}/`) } })
+  const { token } = await service.login(newPhone())
+  way.silence()
+  await isUnavailable(t, () => service.request('GET', '/api/v1/users/me', { token }), 'a guarded route')
+  t.equal((await tryAgain(() => service.request('GET', '/api/v1/users/me', { token }))).status, 200)
+  await service.login(newPhone())
+})
+
+t.test('a process ends in time on SIGTERM though PostgreSQL and Redis hang', async (t) => {
+  const { server, database } = await ownPostgres(t)
+  const redis = await ownRedis(t)
+  const sms = await smsReceiver(t)
+  const service = await startProcess(t, { ...productionEnv(database.url, redis.store.url), SMS_WEBHOOK_URL: sms.url })
+  await client(service.url, sms.messages).login(newPhone())
+  const backends = (await database.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'phone-auth'")).map(({ pid }) => pid as number)
+  const hanging = [...backends, server.pid, redis.pid]
+  for (const pid of hanging) process.kill(pid, 'SIGSTOP')
+  t.teardown(() => { for (const pid of hanging) process.kill(pid, 'SIGCONT') })
+  const start = Date.now()
+  t.equal(await service.stop(), 0)
+  t.ok(Date.now() - start < 5000, `${Date.now() - start} ms`)
+})
+
+t.test('a refused send that cannot be taken back, because Redis went away meanwhile, is 503', async (t) => {
+  const redis = await ownRedis(t)
+  const service = await testService(t, {
+    redis: redis.store,
+    overrides: {
+      sms: async () => {
+        await redis.stop()
+        throw new SmsRefused()
+      }
+    }
+  })
+  await isUnavailable(t, () => service.send(newPhone()), 'send')
+})
+
+t.test('the service starts while Redis is away, and sends once it is there', async (t) => {
+  const redis = await ownRedis(t)
+  await redis.stop()
+  const service = await testService(t, { redis: redis.store })
+  const phone = newPhone()
+  await isUnavailable(t, () => service.send(phone), 'send')
+  await redis.start()
+  await tryAgain(() => service.send(phone))
+  t.equal((await service.verify(phone, service.codeOf(phone))).status, 200)
+})
+
+t.test('a code outlives the process that sent it', async (t) => {
+  const database = await testDatabase(t)
+  const { url } = await testRedis(t)
+  const sms = await smsReceiver(t)
+  const env = { ...productionEnv(database.url, url), SMS_WEBHOOK_URL: sms.url }
+  const before = await startProcess(t, env)
+  const phone = newPhone()
+  await client(before.url, sms.messages).send(phone)
+  t.equal(await before.stop(), 0)
+  const after = client((await startProcess(t, env)).url, sms.messages)
+  t.equal((await after.verify(phone, after.codeOf(phone))).status, 200)
+})
