@@ -63,6 +63,15 @@ t.test('without a token every route answers 401 token_missing, but for those tha
   }
 })
 
+t.test('every path answers a method that it does not know with 405 and those that it does', async (t) => {
+  const known = [...publicRoutes, ...guardedRoutes]
+  for (const path of new Set(known.map((route) => route.split(' ')[1] as string))) {
+    const methods = known.filter((route) => route.endsWith(` ${path}`)).map((route) => route.split(' ')[0])
+    const { status, headers } = await ask(`PROPFIND ${path}`)
+    t.strictSame({ status, allow: headers.get('allow')?.split(', ').sort() }, { status: 405, allow: methods.sort() }, path)
+  }
+})
+
 t.test('with a token that is not valid every guarded route answers 401 invalid_token', async (t) => {
   const { token } = await service.login(newPhone())
   t.equal((await ask('GET /api/v1/users/me', `Authorization: Bearer ${token}`)).status, 200)
