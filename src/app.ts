@@ -55,8 +55,11 @@ const requestTimeoutMs = 30_000
 /** How long a client has to read a last answer before its connection is cut, in milliseconds. */
 const lingerMs = 1000
 
-/** The path of the forward-auth endpoint, behind a scheme and host too (RFC 9112, section 3.2.2), and what follows it. */
-const verifyTokenSuffix = /^(?:https?:\/\/[^/?#]*)?((?:\/api\/v1)?\/auth\/verify-token)\/[^?]*/i
+/** Longest value of a parameter of the path; an id has ten digits. */
+const maxParamLength = 100
+
+/** In origin form or in the absolute form of a request to a proxy (RFC 9112, section 3.2). */
+const verifyTokenPath = /^(?:https?:\/\/[^/?#]*)?((?:\/api\/v1)?\/auth\/verify-token)(?:[/?#]|$)/i
 
 /** The whole service, not yet listening. Throws ConfigError where a message would not fit into one SMS. */
 export async function buildApp (config: Config, overrides: Overrides = {}): Promise<FastifyInstance> {
@@ -75,9 +78,10 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     requestTimeout: requestTimeoutMs,
     // Two Authorization headers become one that is malformed. A missing Host is no concern of ours.
     http: { maxHeaderSize: maxHeaderBytes, joinDuplicateHeaders: true, requireHostHeader: false },
+    routerOptions: { maxParamLength },
     return503OnClosing: false,
     // Gateways append the path they ask about, escapes and all.
-    rewriteUrl: ({ url }) => (url as string).replace(verifyTokenSuffix, '$1'),
+    rewriteUrl: ({ url }) => verifyTokenPath.exec((url as string).replace(/%[2-7][0-9a-f]/gi, unescapeUnreserved))?.[1] ?? url as string,
     frameworkErrors: (error, request, reply) => {
       sendProblem(error.code === 'FST_ERR_MAX_PARAM_LENGTH' ? problem('not_found') : error, request, reply)
     },
@@ -147,6 +151,12 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     })
   }
   return app
+}
+
+/** An escape of a character that means the same without it (RFC 3986, section 2.3) as that character. */
+function unescapeUnreserved (escape: string) {
+  const character = decodeURIComponent(escape)
+  return /[\w.~-]/.test(character) ? character : escape
 }
 
 /** Browser clients of CORS_ORIGINS: tokens go in a header, so no credentials; strict preflights answer in plain text. */
