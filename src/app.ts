@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import http from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import cors from '@fastify/cors'
+import cors, { type FastifyCorsOptions } from '@fastify/cors'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { LogController, type FastifyInstance } from 'fastify'
 import type { DestinationStream } from 'pino'
@@ -22,7 +22,7 @@ import { problem, problemBody, type ProblemCode } from './errors.js'
 import { logEvent, loggerOptions } from './logger.js'
 import database from './plugins/database.js'
 import { healthRoutes } from './plugins/health.js'
-import problems, { sendProblem } from './plugins/problem.js'
+import problems, { refuseUnknownPath, sendProblem } from './plugins/problem.js'
 import rateLimit from './plugins/rate-limit.js'
 import redis from './plugins/redis.js'
 import { profileRoutes } from './profile/index.js'
@@ -96,10 +96,11 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     if (!app.supportedMethods.includes(method)) app.addHttpMethod(method)
   }
   readJson(app)
+  await app.register(problems)
   if (config.corsOrigins.length > 0) await app.register(cors, corsOptions(config))
+  app.addHook('onRequest', refuseUnknownPath)
   const allowed = methodsByPath(app)
 
-  await app.register(problems)
   await app.register(database, config)
   await app.register(redis, config)
   await app.register(rateLimit, config)
@@ -159,13 +160,19 @@ function unescapeUnreserved (escape: string) {
   return /[\w.~-]/.test(character) ? character : escape
 }
 
-/** Browser clients of CORS_ORIGINS: tokens go in a header, so no credentials; strict preflights answer in plain text. */
-const corsOptions = ({ corsOrigins }: Config) => ({
-  origin: corsOrigins,
-  methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
-  exposedHeaders: ['WWW-Authenticate', 'Retry-After', 'RateLimit-Limit', 'RateLimit-Remaining', 'RateLimit-Reset', 'Location', 'X-Request-Id'],
-  strictPreflight: false,
-  maxAge: 600
+/** Browser clients of CORS_ORIGINS: tokens go in a header, so no credentials. To any other origin nothing is opened. */
+const corsOptions = ({ corsOrigins }: Config): FastifyCorsOptions => ({
+  delegator: ({ headers }, done) => {
+    const { origin, 'access-control-request-method': asksFor } = headers
+    done(null, {
+      origin: origin !== undefined && corsOrigins.includes(origin) && origin,
+      methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
+      exposedHeaders: ['WWW-Authenticate', 'Retry-After', 'RateLimit-Limit', 'RateLimit-Remaining', 'RateLimit-Reset', 'Location', 'X-Request-Id'],
+      // An OPTIONS that is none is a method like any other.
+      preflight: asksFor !== undefined,
+      maxAge: 600
+    })
+  }
 })
 
 /**

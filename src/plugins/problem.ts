@@ -1,4 +1,4 @@
-import type { FastifyError, FastifyReply, FastifyRequest, FastifySchemaValidationError } from 'fastify'
+import type { FastifyError, FastifyReply, FastifyRequest, FastifySchemaValidationError, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { clientAddress } from '../client-address.js'
 import { isProblem, problem, problemBody, type Problem, type ProblemCode } from '../errors.js'
@@ -75,12 +75,16 @@ export function sendProblem (error: unknown, request: FastifyRequest, reply: Fas
     .send(problemBody(answer, request.id))
 }
 
+/** An onRequest hook: answers 404 before a body is read, or a bad one would be told first. "*" is the preflight route of CORS. */
+export const refuseUnknownPath: onRequestHookHandler = ({ is404, routeOptions }, _reply, done) => {
+  done(is404 || routeOptions.url === '*' ? problem('not_found') : undefined)
+}
+
 export default fp(async (app) => {
   app.setErrorHandler(sendProblem)
-  // In onRequest, or a bad body would answer before the unknown path.
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id)
-    done(request.is404 ? problem('not_found') : undefined)
+    done()
   })
   app.setNotFoundHandler(() => { throw problem('not_found') })
 }, { name: 'problem' })
