@@ -1,7 +1,5 @@
 import { randomUUID } from 'node:crypto'
 import http from 'node:http'
-import type { Socket } from 'node:net'
-import type { Duplex } from 'node:stream'
 import cors, { type FastifyCorsOptions } from '@fastify/cors'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { LogController, type FastifyInstance } from 'fastify'
@@ -18,13 +16,15 @@ import { smsGuard } from './auth/sms-guard.js'
 import { leewaySeconds } from './auth/token.js'
 import { trustedProxies } from './client-address.js'
 import type { Config } from './config.js'
-import { problem, problemBody, type ProblemCode } from './errors.js'
+import { problem } from './errors.js'
 import { logEvent, loggerOptions } from './logger.js'
 import database from './plugins/database.js'
 import { healthRoutes } from './plugins/health.js'
+import { methodsByPath, refuseOtherMethods } from './plugins/methods.js'
 import problems, { refuseUnknownPath, sendProblem } from './plugins/problem.js'
 import rateLimit from './plugins/rate-limit.js'
 import redis from './plugins/redis.js'
+import { answerConnect, answerUnreadable } from './plugins/sockets.js'
 import { profileRoutes } from './profile/index.js'
 import { addressesRepository } from './profile/repository.js'
 import { formats } from './schemas.js'
@@ -52,9 +52,6 @@ const maxHeaderBytes = 16_384
 const maxBodyBytes = 16_384
 /** Longest time a request may take to arrive, in milliseconds. */
 const requestTimeoutMs = 30_000
-/** How long a client has to read a last answer before its connection is cut, in milliseconds. */
-const lingerMs = 1000
-
 /** Longest value of a parameter of the path; an id has ten digits. */
 const maxParamLength = 100
 
@@ -193,64 +190,4 @@ function readJson (app: FastifyInstance) {
     }
     parse(request, text, done)
   })
-}
-
-/** Gathers the methods of every path that is registered from now on. */
-function methodsByPath (app: FastifyInstance) {
-  const paths = new Map<string, Set<string>>()
-  app.addHook('onRoute', ({ url, method }) => {
-    const methods = paths.get(url) ?? new Set()
-    for (const one of [method].flat()) methods.add(one)
-    paths.set(url, methods)
-  })
-  return paths
-}
-
-/** Answers 405 with Allow (RFC 9110, section 15.5.6) to every other method of a known path, before a body is read. */
-function refuseOtherMethods (app: FastifyInstance, paths: Map<string, Set<string>>) {
-  for (const [url, methods] of [...paths]) {
-    const allow = [...methods].join(', ')
-    const method = app.supportedMethods.filter((one) => !methods.has(one))
-    const refuse = () => { throw problem('method_not_allowed', { allow }) }
-    if (method.length > 0) app.route({ method, url, onRequest: refuse, handler: refuse })
-  }
-}
-
-const parserErrors: Record<string, ProblemCode> = {
-  HPE_HEADER_OVERFLOW: 'headers_too_large',
-  ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout'
-}
-
-/** Answers what Node's parser could not read as a request (RFC 9457 here too), and ends the connection. */
-function answerUnreadable (error: NodeJS.ErrnoException, socket: Socket) {
-  if (error.code === 'ECONNRESET' || !socket.writable) return
-  const answer = problem(parserErrors[String(error.code)] ?? 'bad_request')
-  const requestId = randomUUID()
-  const body = JSON.stringify(problemBody(answer, requestId))
-  endConnection(socket, [
-    `HTTP/1.1 ${answer.statusCode} ${http.STATUS_CODES[answer.statusCode]}`,
-    'Content-Type: application/problem+json',
-    `Content-Length: ${Buffer.byteLength(body)}`,
-    'Cache-Control: no-store',
-    `X-Request-Id: ${requestId}`,
-    'Connection: close',
-    '',
-    body
-  ].join('\r\n'))
-}
-
-/** Answers CONNECT, of which Node hands over the bare socket, like any other method; no tunnel opens. */
-function answerConnect (this: http.Server, request: http.IncomingMessage, socket: Duplex) {
-  const response = new http.ServerResponse(request)
-  response.assignSocket(socket as Socket)
-  response.shouldKeepAlive = false
-  response.once('finish', () => endConnection(socket))
-  socket.on('error', socket.destroy)
-  this.emit('request', request, response)
-}
-
-/** Ends a connection that Node no longer looks after; a client that keeps its side open is cut off. */
-function endConnection (socket: Duplex, lastBytes = '') {
-  socket.end(lastBytes)
-  setTimeout(() => socket.destroy(), lingerMs).unref()
 }
