@@ -1,46 +1,76 @@
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
-import type { LogFn, Logger, LoggerOptions } from 'pino'
+import type { LoggerOptions } from 'pino'
 import { clientAddress } from './client-address.js'
 import { maskPhone } from './markets.js'
 
-/** Long runs of digits are numbers or codes, long runs of base64 or base64url are tokens or keys. */
+/** Long runs of digits are numbers or codes, long runs of base64url are tokens or keys. */
 const secrets = /\+?\d(?:[ ()-]*\d){5,}|[A-Za-z0-9_+/-]{32,}={0,2}|eyJ[\w-]+(?:\.[\w-]*)*/g
 const scrub = (text: string) => text.replace(secrets, '•')
+/** In a stack the slashes are those of paths. */
+const scrubStack = (stack: string) => stack.split('/').map(scrub).join('/')
 
-/** The frames of a stack, without the message above them. */
-const frames = ({ stack = '', message }: Error) =>
-  stack.replace(message, '').split('\n').filter((line) => line.startsWith('    at ')).join('\n')
+/** Longest chain of causes that is followed, and how deep a value is shown. */
+const maxDepth = 5
 
 /**
- * What a log may show of an error: its type, its code, a scrubbed message and where it was thrown.
+ * What a log may show of an error: its type, its code and a scrubbed message and stack.
  * Drizzle puts SQL and parameters into the message, ioredis the arguments into fields: of a wrapped error only
  * the cause is shown, and no field is taken over.
  */
-export function serializeError (error: unknown): { type: string, code?: unknown, message?: string, stack?: string } {
-  if (!(error instanceof Error)) return { type: typeof error }
-  if (error.cause instanceof Error) return serializeError(error.cause)
+export function serializeError (error: unknown): object {
+  let root = error
+  for (let depth = 0; depth < maxDepth && root instanceof Error && root.cause instanceof Error; depth++) root = root.cause
+  if (!(root instanceof Error)) return { type: typeof root }
+  const { code } = root as NodeJS.ErrnoException
   return {
-    type: error.name,
-    code: (error as NodeJS.ErrnoException).code,
-    message: scrub(error.message),
-    stack: frames(error)
+    type: scrub(String(root.name)),
+    code: code === undefined ? undefined : scrub(String(code)),
+    message: scrub(String(root.message)),
+    stack: root.stack?.split('\n').filter((line) => /^ {4}at .*:\d+:\d+\)?$/.test(line)).map(scrubStack).join('\n')
   }
 }
 
-/** For an error without other words pino takes the error's own message, past the serializers: here it is scrubbed too. */
-function logMethod (this: Logger, args: Parameters<LogFn>, log: LogFn) {
-  const [given, message] = args as [unknown, string?]
-  const error = given instanceof Error ? given : (given as { err?: unknown } | undefined)?.err
-  if (error instanceof Error && (message === undefined || message === error.message)) log.call(this, given, serializeError(error).message)
-  else log.apply(this, args)
+/** What a line may show of any other value: text is scrubbed, however deep it lies, and no object of a class is shown. */
+function clean (value: unknown, depth = 0): unknown {
+  if (typeof value === 'string') return scrub(value)
+  if (typeof value !== 'object' || value === null) return value
+  if (value instanceof Error) return serializeError(value)
+  if (depth === maxDepth) return '•'
+  if (Array.isArray(value)) return value.map((item) => clean(item, depth + 1))
+  if (Object.getPrototypeOf(value) !== Object.prototype) return '•'
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [scrub(name), clean(item, depth + 1)]))
+}
+
+const uuid = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
+/** A client may name its request after a number or a code. */
+const cleanId = (id: unknown) => typeof id === 'string' && !uuid.test(id) ? id.replace(/(?<![A-Za-z0-9])\d{6,15}(?![A-Za-z0-9])/g, '•') : id
+
+const serializers = {
+  err: serializeError,
+  error: serializeError,
+  msg: (message: unknown) => scrub(String(message)),
+  request_id: cleanId,
+  req: () => undefined,
+  res: () => undefined
 }
 
 /** Pino options: no request, reply or error reaches a line but through these serializers. */
 export function loggerOptions (level: string): LoggerOptions {
   return {
     level,
-    serializers: { err: serializeError, error: serializeError, req: () => undefined, res: () => undefined },
-    hooks: { logMethod }
+    hooks: {
+      // Without a message of its own a line would carry that of its error, past the serializers.
+      logMethod (args, method) {
+        const [first, message] = args as [unknown, string | undefined]
+        if (typeof first === 'string' || message !== undefined) return method.apply(this, args)
+        const bindings = first instanceof Error ? { event: 'error', err: first } : first as { event?: string }
+        method.apply(this, [bindings, bindings?.event ?? ''])
+      }
+    },
+    formatters: {
+      log: (line) => Object.fromEntries(Object.entries(line).map(([name, value]) => [name, Object.hasOwn(serializers, name) ? value : clean(value)]))
+    },
+    serializers
   }
 }
 
