@@ -17,7 +17,7 @@ const maxDepth = 5
  * Drizzle puts SQL and parameters into the message, ioredis the arguments into fields: of a wrapped error only
  * the cause is shown, and no field is taken over.
  */
-export function serializeError (error: unknown): object {
+export function serializeError (error: unknown): { type: string, code?: string | undefined, message?: string, stack?: string | undefined } {
   let root = error
   for (let depth = 0; depth < maxDepth && root instanceof Error && root.cause instanceof Error; depth++) root = root.cause
   if (!(root instanceof Error)) return { type: typeof root }
