@@ -50,13 +50,14 @@ export function authService (config: Config, { db, users, codes, marks, guard, s
     async sendCode (input: string, language: Language | undefined, audit: Audit) {
       const { phone, market } = parsePhone(input)
       const known = await users.findByPhone(phone)
+      const who = { userId: known?.id, phone }
       const key = phoneKey(codeSecret, phone)
       const now = clock()
       const nonce = newNonce()
       const digest = digestCode(codeSecret, phone, deriveCode(codeSecret, phone, nonce))
       const issued = await codes.issue(key, { nonce, digest }, now)
       if (issued.status !== 'issued') {
-        audit('limit_hit', { phone }, { limit: issued.status })
+        audit('limit_hit', who, { limit: issued.status })
         throw problem(issued.status === 'too_soon' ? 'resend_too_soon' : 'too_many_sends',
           { retryAfter: Math.ceil(issued.retryAfterMs / 1000) })
       }
@@ -70,7 +71,7 @@ export function authService (config: Config, { db, users, codes, marks, guard, s
       try {
         await sms({ id: randomUUID(), to: phone, text: smsText(config, spoken, code), market, language: spoken })
       } catch (cause) {
-        audit('sms_failed', { phone })
+        audit('sms_failed', who)
         // After a time-out the message may still arrive: then its code must work.
         if (cause instanceof SmsRefused) {
           await codes.takeBack(key, issued)
@@ -78,7 +79,7 @@ export function authService (config: Config, { db, users, codes, marks, guard, s
         }
         throw problem('sms_failed', { cause })
       }
-      audit('code_sent', { phone }, { market, language: spoken })
+      audit('code_sent', who, { market, language: spoken })
       return { phone, market, language: language ?? markets[market].language, expiresInSeconds: Math.ceil((issued.expiresAt - now) / 1000) }
     },
 
@@ -96,7 +97,8 @@ export function authService (config: Config, { db, users, codes, marks, guard, s
       }
       try {
         const { user, isNew, isFirst } = await users.login(phone, market)
-        if (isFirst) await guard?.verified(phone, market, clock())
+        // The login stands, whether it is counted or not.
+        if (isFirst) await guard?.verified(phone, market, clock()).catch(() => undefined)
         audit('login', { userId: user.id, phone }, { is_new_user: isNew })
         return { user, isNew, market, issuedAt: epochSeconds(user.lastLogin) }
       } catch (error) {
