@@ -1,9 +1,8 @@
 import { Redis } from 'ioredis'
 import { newNonce, phoneKey } from '../src/auth/code.js'
 import { redisCodeStore } from '../src/auth/code-store.redis.js'
-import { startChild } from './harness/children.js'
 import { atEnd } from './harness/ending.js'
-import { inTurn, startLoad, type Contender, type LoadRound } from './harness/measure.js'
+import { inTurn, serving, startLoad } from './harness/measure.js'
 import { firstPhone, type Stores } from './harness/stores.js'
 import { figure, ratio, type Row } from './harness/table.js'
 
@@ -15,9 +14,9 @@ const numbersAtOnce = 500
 
 /** How latency grows with users, and Redis with numbers that have a pending code. */
 export async function growth (stores: Stores): Promise<Row[]> {
-  const contender = async (users: number): Promise<Contender<LoadRound>> => {
+  const contender = async (users: number) => {
     const seeded = await stores.seed(users)
-    return (await startLoad('/auth/verify-token', seeded))(await startChild('servers/service', {}, seeded.env))
+    return serving(await startLoad('/auth/verify-token', seeded), 'servers/service', seeded.env)
   }
   const { many, few } = await inTurn({ many: await contender(manyUsers), few: await contender(fewUsers) })
   const latencies = (percentile: 'p50' | 'p99', bar: string) => ratio(`guarded ${percentile}, 1,000,000 ÷ 1,000 users`, 'ms', bar,

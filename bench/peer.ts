@@ -1,5 +1,4 @@
-import { startChild } from './harness/children.js'
-import { inTurn, startLoad } from './harness/measure.js'
+import { inTurn, rates, serving, startLoad } from './harness/measure.js'
 import { usersSeeded, type Stores } from './harness/stores.js'
 import { ratio, type Row } from './harness/table.js'
 
@@ -7,10 +6,9 @@ import { ratio, type Row } from './harness/table.js'
 export async function peer (stores: Stores): Promise<Row[]> {
   const seeded = await stores.seed(usersSeeded)
   const load = await startLoad('/auth/verify-token', seeded)
-  const service = await startChild('servers/service', {}, seeded.env)
-  const express = await startChild('servers/express', {}, seeded.env)
-  const { ours, theirs } = await inTurn({ ours: load(service), theirs: load(express) })
-  return [
-    ratio('guarded ÷ Express 5, jsonwebtoken, pg', '/s', '≥ 4.0', ours.map(({ perSecond }) => perSecond), theirs.map(({ perSecond }) => perSecond))
-  ]
+  const { ours, theirs } = await inTurn({
+    ours: serving(load, 'servers/service', seeded.env),
+    theirs: serving(load, 'servers/express', seeded.env)
+  })
+  return [ratio('guarded ÷ Express 5, jsonwebtoken, pg', '/s', '≥ 4.0', rates(ours), rates(theirs))]
 }

@@ -1,8 +1,9 @@
-import { startChild, type Child } from './children.js'
+import { startChild, type Child, type Env } from './children.js'
+import { endDownTo, openEnds } from './ending.js'
 import type { Seeded } from './stores.js'
 
 export const rounds = 5
-const roundSeconds = 4
+const roundSeconds = 3
 const warmupSeconds = 2
 export const connections = 64
 
@@ -10,27 +11,47 @@ export const connections = 64
 export interface Round { count: number, perSecond: number }
 /** Latencies in milliseconds; the share of the time that the load generator was busy. */
 export interface LoadRound extends Round { p50: number, p99: number, busy: number }
-export type Contender<R = Round> = (seconds: number) => Promise<R>
 
-/** Starts a load generator; it makes a contender of each server. */
-export async function startLoad (path: string, { env, users, issuedAt }: Seeded, atOnce = connections) {
+/** Begins what is measured anew and returns how to run it for some seconds. */
+export type Contender<R = Round> = () => Promise<(seconds: number) => Promise<R>>
+export type Load = (server: Pick<Child, 'port'>, seconds: number) => Promise<LoadRound>
+
+/** Starts a load generator of signed-in users that ask for `path`. */
+export async function startLoad (path: string, { env, users, issuedAt }: Seeded, atOnce = connections): Promise<Load> {
   const load = await startChild('harness/load', { path, secret: env.JWT_SECRET, users, issuedAt })
-  return (server: Pick<Child, 'port'>): Contender<LoadRound> => (seconds) => load.ask({ port: server.port, connections: atOnce, seconds })
+  return ({ port }, seconds) => load.ask({ port, connections: atOnce, seconds })
 }
 
-/** A contender that runs a loop of its own. */
-export const ownLoop = (child: Child): Contender => (seconds) => child.ask({ connections, seconds })
+/** A server under a load. */
+export const serving = (load: Load, script: string, env: Env, setup: object = {}): Contender<LoadRound> => async () => {
+  const server = await startChild(script, setup, env)
+  return (seconds) => load(server, seconds)
+}
 
-/** Runs all contenders in turn, A B A B, after a warm-up of each; `before` comes before every round. */
-export async function inTurn<Name extends string, R extends Round> (contenders: Record<Name, Contender<R>>, before: () => Promise<unknown> = async () => {}) {
+/** A process that loops over the work itself. */
+export const looping = (script: string, env: Env, setup: object): Contender => async () => {
+  const child = await startChild(script, setup, env)
+  return (seconds) => child.ask({ connections, seconds })
+}
+
+/**
+ * Runs all contenders in turn, A B A B. Each round is a new process, warmed up: two processes of the very same code differ
+ * by some percent for as long as they live. `before` comes before every round.
+ */
+export async function inTurn<Name extends string, R extends Round> (contenders: Record<Name, Contender<R>>, before: () => unknown = () => {}) {
   const all = Object.entries(contenders) as Array<[Name, Contender<R>]>
   const results = Object.fromEntries(all.map(([name]) => [name, []])) as unknown as Record<Name, R[]>
-  for (let round = 0; round <= rounds; round++) {
-    for (const [name, run] of all) {
+  for (let round = 0; round < rounds; round++) {
+    for (const [name, begin] of all) {
+      const open = openEnds()
       await before()
-      const result = await run(round === 0 ? warmupSeconds : roundSeconds)
-      if (round > 0) results[name].push(result)
+      const run = await begin()
+      await run(warmupSeconds)
+      results[name].push(await run(roundSeconds))
+      await endDownTo(open)
     }
   }
   return results
 }
+
+export const rates = (of: Round[]) => of.map(({ perSecond }) => perSecond)
