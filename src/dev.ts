@@ -7,15 +7,20 @@ import { explain, fail, serve } from './serve.js'
 
 const dataDir = '.data/postgres'
 
+/** Before the service listens there is nothing to finish; the database ends along with this process. */
+const leave = () => process.exit(0)
+process.once('SIGINT', leave).once('SIGTERM', leave)
+
 try {
   if (existsSync('.env')) process.loadEnvFile('.env')
   const env: NodeJS.ProcessEnv = { NODE_ENV: 'development', ...process.env }
-  const embedded = env.DATABASE_URL ? undefined : await startPostgres(dataDir)
+  const embedded = env.DATABASE_URL ? undefined : await startPostgres(dataDir, { detached: true })
   if (embedded) env.DATABASE_URL = embedded.url
   try {
     const config = loadConfig(env)
     await migrate(config.databaseUrl)
     const { port } = await serve(config, { logStream: pretty({ ignore: 'pid,hostname', translateTime: 'HH:MM:ss' }) }, embedded?.stop)
+    process.off('SIGINT', leave).off('SIGTERM', leave)
     process.stdout.write(`
   phone-auth listens on http://localhost:${port}
   PostgreSQL: ${embedded ? `embedded, data in ${dataDir}` : 'DATABASE_URL'}   codes: ${config.redisUrl ? 'REDIS_URL' : 'in memory'}

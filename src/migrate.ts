@@ -3,7 +3,7 @@ import { explain, fail } from './serve.js'
 
 try {
   const url = process.env.DATABASE_URL
-  if (!url) throw new Error('DATABASE_URL is required')
+  if (!url || !/^postgres(ql)?:\/\//.test(url)) throw new Error('DATABASE_URL must be a URL that starts with postgres://')
   await migrate(url)
   process.stdout.write('phone-auth: the database is up to date\n')
 } catch (error) {

@@ -1,9 +1,10 @@
 import { fileURLToPath } from 'node:url'
 import { getTableColumns, sql } from 'drizzle-orm'
-import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { migrate as applyMigrations } from 'drizzle-orm/node-postgres/migrator'
+import { readMigrationFiles } from 'drizzle-orm/migrator'
+import { drizzle } from 'drizzle-orm/node-postgres'
 import type { PgTable } from 'drizzle-orm/pg-core'
 import pg from 'pg'
+import type { Transaction } from '../plugins/database.js'
 import { userAddresses, users } from './schema.js'
 
 const migrationsFolder = fileURLToPath(new URL('../../drizzle', import.meta.url))
@@ -15,42 +16,91 @@ const connectTimeoutMs = 5000
 const typeName = (declared: string) => declared
   .replace('serial', 'integer').replace('varchar', 'character varying').replace('timestamp', 'timestamp without time zone')
 
-/** The columns of `table` that the database has otherwise or not at all; undefined where it has no such table. */
-async function differences (db: NodePgDatabase, name: string, table: PgTable) {
-  const { rows } = await db.execute<{ name: string, type: string }>(sql`
-    SELECT attname AS name, format_type(atttypid, atttypmod) AS type FROM pg_attribute
-    WHERE attrelid = to_regclass(${name}) AND attnum > 0 AND NOT attisdropped`)
-  if (rows.length === 0) return undefined
-  const found = new Map(rows.map((row) => [row.name, row.type]))
-  const expected = Object.values(getTableColumns(table))
-  return expected.filter((column) => found.get(column.name) !== typeName(column.getSQLType())).map((column) => column.name)
+/** The columns of a table as the database has them, by name; none where it has no such table. */
+async function columnsOf (tx: Transaction, name: string) {
+  const { rows } = await tx.execute<{ name: string, type: string, isNotNull: boolean, isFilled: boolean, cascades: boolean }>(sql`
+    SELECT attname AS name, format_type(atttypid, atttypmod) AS type, attnotnull AS "isNotNull",
+      atthasdef OR attidentity <> '' AS "isFilled",
+      EXISTS (SELECT FROM pg_constraint WHERE conrelid = attrelid AND conkey = ARRAY[attnum]
+        AND confrelid = to_regclass('users') AND confdeltype = 'c') AS cascades
+    FROM pg_attribute WHERE attrelid = to_regclass(${name}) AND attnum > 0 AND NOT attisdropped`)
+  return new Map(rows.map((row) => [row.name, row]))
 }
 
-/** Throws where a table of another shape stands in the way, before anything is changed. */
-async function checkTables (db: NodePgDatabase) {
-  const missing = (await differences(db, 'users', users))?.filter((name) => name === 'id' || name === 'phone_number')
-  if (missing?.length) throw new Error(`the table users has no fitting column ${missing.join(', ')}; nothing was changed`)
-  const other = await differences(db, 'user_addresses', userAddresses)
-  if (other?.length) {
-    throw new Error(`a table user_addresses of another shape is already there (${other.join(', ')}); rename it and run this again, nothing was changed`)
+/** Throws where a table of another shape stands in the way. */
+async function checkTables (tx: Transaction) {
+  const expectedOf = (table: PgTable) => Object.values(getTableColumns(table))
+    .map((column) => ({ name: column.name, type: typeName(column.getSQLType()), isNotNull: column.notNull }))
+
+  const found = await columnsOf(tx, 'users')
+  const missing = expectedOf(users).filter(({ name, type }) => {
+    const column = found.get(name)
+    return !column || (['id', 'phone_number'].includes(name) && column.type !== type)
+  })
+  if (found.size > 0 && missing.length > 0) {
+    throw new Error(`the table users has no fitting column ${missing.map(({ name }) => name).join(', ')}; nothing was changed`)
+  }
+
+  const addresses = await columnsOf(tx, 'user_addresses')
+  if (addresses.size === 0) return
+  const expected = expectedOf(userAddresses)
+  const other = expected
+    .filter(({ name, type, isNotNull }) => addresses.get(name)?.type !== type || addresses.get(name)?.isNotNull !== isNotNull)
+    .map(({ name }) => name)
+  if (!addresses.get('id')?.isFilled) other.push('id')
+  if (!addresses.get('user_id')?.cascades) other.push('user_id')
+  // An optional column more is in nobody's way.
+  for (const { name, isNotNull, isFilled } of addresses.values()) {
+    if (isNotNull && !isFilled && !expected.some((column) => column.name === name)) other.push(name)
+  }
+  if (other.length > 0) {
+    throw new Error(`a table user_addresses of another shape is already there (${[...new Set(other)].join(', ')}); rename it and run this again, nothing was changed`)
+  }
+}
+
+/** New tables go beside a users table that is there, in whichever schema of the search path that is. */
+const besideUsers = (tx: Transaction) => tx.execute(sql`
+  SELECT set_config('search_path', quote_ident(nspname), true) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+  WHERE pg_class.oid = to_regclass('users')`)
+
+/** Applies what the journal does not have yet: Drizzle's migrator, but inside the transaction that holds the lock. */
+async function applyMigrations (tx: Transaction) {
+  await tx.execute(sql`CREATE SCHEMA IF NOT EXISTS drizzle`)
+  await tx.execute(sql`CREATE TABLE IF NOT EXISTS drizzle.__drizzle_migrations (id serial PRIMARY KEY, hash text NOT NULL, created_at bigint)`)
+  const { rows } = await tx.execute<{ time: string }>(sql`SELECT created_at AS time FROM drizzle.__drizzle_migrations`)
+  const applied = new Set(rows.map(({ time }) => Number(time)))
+  for (const migration of readMigrationFiles({ migrationsFolder })) {
+    if (applied.has(migration.folderMillis)) continue
+    for (const statement of migration.sql) await tx.execute(sql.raw(statement))
+    await tx.execute(sql`INSERT INTO drizzle.__drizzle_migrations (hash, created_at) VALUES (${migration.hash}, ${migration.folderMillis})`)
   }
 }
 
 /**
- * Brings the database at `url` up to date; a `users` table that is there is not touched. Harmless when run again, and by
- * several processes at once: they wait for each other. Throws with a one-line message.
+ * Brings the database at `url` up to date, wholly or not at all; a `users` table that is there is not touched. Harmless
+ * when run again, and by several processes at once: they wait for each other. Throws with a one-line message.
  */
 export async function migrate (url: string): Promise<void> {
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: connectTimeoutMs })
   // The error of a connection that dies comes with the query that waits for it.
   client.on('error', () => {})
-  await client.connect()
   try {
-    const db = drizzle({ client })
-    await client.query('SELECT pg_advisory_lock($1)', [lockKey])
-    await checkTables(db)
-    await client.query('SET client_min_messages = warning')
-    await applyMigrations(db, { migrationsFolder })
+    await client.connect()
+  } catch (error) {
+    // A name with several addresses fails with a code and no message.
+    const { code, message } = error as NodeJS.ErrnoException
+    throw new Error(`PostgreSQL does not answer: ${[code, message].filter(Boolean).join(' ')}`, { cause: error })
+  }
+  try {
+    await drizzle({ client }).transaction(async (tx) => {
+      // All ends with the transaction, lock and settings too: behind a PgBouncer the connection serves others next.
+      await tx.execute(sql`SELECT pg_advisory_xact_lock(${lockKey})`)
+      // Whoever waits for a lock makes the logins behind it wait as well.
+      await tx.execute(sql`SET LOCAL lock_timeout = '5s'`)
+      await besideUsers(tx)
+      await checkTables(tx)
+      await applyMigrations(tx)
+    })
   } catch (error) {
     throw error instanceof Error && error.cause instanceof Error ? error.cause : error
   } finally {

@@ -62,12 +62,11 @@ export function addressesRepository (db: Database) {
     /** Throws not_found. `isDefault` false changes nothing: a default is only ever moved. */
     update: (userId: number, id: number, { isDefault, ...fields }: AddressFields): Promise<Address> =>
       exclusively(userId, async (tx) => {
-        const [known] = await tx.select({ id: addresses.id }).from(addresses).where(own(userId, id))
-        if (!known) throw problem('not_found')
         if (isDefault) await clearDefault(tx, userId, id)
         const [address] = await tx.update(addresses)
           .set({ ...fields, ...(isDefault && { isDefault }), updatedAt: utcNow }).where(own(userId, id)).returning()
-        return address as Address
+        if (!address) throw problem('not_found')
+        return address
       }),
 
     /** Deletes an address and hands the default to the newest left. Throws not_found. */

@@ -7,7 +7,8 @@ import { sqlState, type Database, type Transaction } from '../plugins/database.j
 export type User = typeof users.$inferSelect
 export type UsersRepository = ReturnType<typeof usersRepository>
 
-const foreignKeyViolation = '23503'
+/** foreign_key_violation, and restrict_violation since PostgreSQL 18. */
+const inUseStates = ['23503', '23001']
 
 /**
  * The second of a login: now, or one more than the login it follows a logout of, so that no token of before carries it.
@@ -102,10 +103,12 @@ export function usersRepository (db: Database) {
     /** Deletes a user inside `tx`, addresses along with it. Throws account_in_use where another table points at the row. */
     async remove (tx: Transaction, id: number) {
       try {
+        // A deferred constraint would only be checked by the COMMIT, after the codes are gone.
+        await tx.execute(sql`SET CONSTRAINTS ALL IMMEDIATE`)
         const [user] = await tx.delete(users).where(eq(users.id, id)).returning({ phone: users.phoneNumber })
         return user
       } catch (error) {
-        throw sqlState(error) === foreignKeyViolation ? problem('account_in_use') : error
+        throw inUseStates.includes(sqlState(error) ?? '') ? problem('account_in_use') : error
       }
     }
   }

@@ -1,0 +1,186 @@
+import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readFileSync } from 'node:fs'
+import { chmod, mkdir, writeFile } from 'node:fs/promises'
+import { createServer, type AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { isRunning, startProcess, until, type ServiceProcess } from './helpers/server-process.js'
+import { client, newPhone, testDatabase, testRedis } from './helpers/service.js'
+import { temporaryFolder } from './helpers/servers.js'
+
+type Environment = Record<string, string | undefined>
+
+async function emptyFolder (t: Test) {
+  const { path, remove } = await temporaryFolder()
+  t.teardown(remove)
+  return path
+}
+
+/** Starts as a shell does, without the stores of the tests. */
+const startDev = (t: Test, cwd: string, env: Environment = {}) =>
+  startProcess(t, 'dev', { cwd, isGroup: true, env: { PORT: '0', DATABASE_URL: undefined, REDIS_URL: undefined, NODE_ENV: undefined, ...env } })
+
+/** Waits until it says what to try next; returns where it listens. */
+async function listening (dev: ServiceProcess) {
+  const [, url] = await dev.shows(/listens on (http:\/\/localhost:\d+)\n[\s\S]*verify-code.*\n/)
+  return url as string
+}
+
+/** Signs in as a developer does: with the code that is shown. */
+async function login (dev: ServiceProcess, phone: string) {
+  const { request, verify, send } = client(await listening(dev), [])
+  const { status } = await send(phone)
+  if (status !== 200) throw new Error(`send-verification answered ${status}`)
+  const [, code] = await dev.shows(new RegExp(`SMS to \\${phone}\n.*?(\\d{6})\n`))
+  const { body } = await verify(phone, code as string)
+  return { request, token: body.access_token as string, isNew: body.is_new_user as boolean }
+}
+
+const dataDir = (cwd: string) => join(cwd, '.data/postgres')
+const lockFile = (cwd: string) => join(dataDir(cwd), 'postmaster.pid')
+const lockLine = (cwd: string, line: number) => readFileSync(lockFile(cwd), 'utf8').split('\n')[line - 1] ?? ''
+const postmaster = (cwd: string) => Number(lockLine(cwd, 1))
+const isStarted = (cwd: string) => existsSync(lockFile(cwd)) && lockLine(cwd, 8).trim() === 'ready'
+
+/** Ends with 1 and one line; what had been started is gone. */
+async function failsWith (t: Test, dev: ServiceProcess, cwd: string, line: RegExp) {
+  const { code, stderr } = await dev.closed
+  t.equal(code, 1)
+  t.match(stderr, line)
+  t.equal(stderr.split('\n').length, 2, 'one line')
+  t.equal(existsSync(lockFile(cwd)), false)
+}
+
+t.test('an empty folder becomes a service to try: code shown, verify, me, logout; Ctrl-C leaves nothing', async (t) => {
+  const cwd = await emptyFolder(t)
+  const dev = startDev(t, cwd)
+  const { host } = new URL(await listening(dev))
+  t.match(dev.stdout, /PostgreSQL: embedded, data in \.data\/postgres {3}codes: in memory/)
+  t.match(dev.stdout, new RegExp(`curl .*${host}/api/v1/auth/send-verification`))
+  t.match(dev.stdout, new RegExp(`curl .*${host}/api/v1/auth/verify-code`))
+
+  const { request, token, isNew } = await login(dev, newPhone())
+  t.equal(isNew, true)
+  t.equal((await request('GET', '/api/v1/users/me', { token })).status, 200)
+  t.equal((await request('POST', '/api/v1/auth/logout', { token })).status, 200)
+  t.equal((await request('GET', '/api/v1/users/me', { token })).status, 401)
+  t.strictSame((await request('GET', '/health/ready')).body, { status: 'ok', checks: { database: 'up', redis: 'up' } })
+  t.strictSame((await request('GET', '/health/live')).body, { status: 'ok' })
+  await dev.shows(/event: "logout"/)
+
+  const pid = postmaster(cwd)
+  const shown = dev.stdout.length
+  // A terminal signals the whole group, and npm then passes the signal on once more.
+  dev.kill('SIGINT')
+  dev.kill('SIGINT')
+  const { code, stdout, stderr } = await dev.closed
+  t.equal(code, 0)
+  t.equal(stdout.slice(shown), '')
+  t.equal(stderr, '')
+  t.equal(isRunning(pid), false)
+  t.equal(existsSync(lockFile(cwd)), false)
+})
+
+t.test('what an earlier run left', async (t) => {
+  const made = await emptyFolder(t)
+  const phone = newPhone()
+  const first = startDev(t, made)
+  await login(first, phone)
+  first.kill('SIGTERM')
+  t.equal((await first.closed).code, 0)
+
+  /** A folder with the data of a run that ended as it should. */
+  const usedFolder = async (t: Test) => {
+    const cwd = await emptyFolder(t)
+    execFileSync('cp', ['-a', join(made, '.data'), cwd])
+    return cwd
+  }
+  /** A run ended by kill -9; its PostgreSQL lives on. */
+  const killed = async (t: Test, cwd: string) => {
+    const dev = startDev(t, cwd)
+    await listening(dev)
+    const pid = postmaster(cwd)
+    dev.kill('SIGKILL')
+    await dev.closed
+    return pid
+  }
+
+  t.test('after kill -9 the next start ends the PostgreSQL left behind, whoever is connected, and keeps the data', async (t) => {
+    const cwd = await usedFolder(t)
+    const survivor = await killed(t, cwd)
+    const other = new pg.Client(`postgres://postgres:postgres@127.0.0.1:${lockLine(cwd, 4)}/postgres`)
+    other.on('error', () => {})
+    await other.connect()
+    t.equal(isRunning(survivor), true)
+
+    const next = startDev(t, cwd)
+    t.equal((await login(next, phone)).isNew, false)
+    t.equal(isRunning(survivor), false)
+    next.kill('SIGINT')
+    t.equal((await next.closed).code, 0)
+  })
+
+  t.test('a second start in the same folder ends with one line and leaves the first one its database', async (t) => {
+    const cwd = await usedFolder(t)
+    const dev = startDev(t, cwd)
+    const url = await listening(dev)
+    const { code, stderr } = await startDev(t, cwd).closed
+    t.equal(code, 1)
+    t.match(stderr, /^phone-auth: .*another process.*\n$/)
+    t.equal((await fetch(`${url}/health/ready`)).status, 200)
+  })
+
+  t.test('a port in use ends with one line and leaves no PostgreSQL', async (t) => {
+    const cwd = await usedFolder(t)
+    const taken = createServer().listen(0)
+    t.teardown(() => taken.close())
+    await once(taken, 'listening')
+    await failsWith(t, startDev(t, cwd, { PORT: String((taken.address() as AddressInfo).port) }), cwd, /^phone-auth: .*PORT/)
+  })
+
+  t.test('a wrong environment ends with its problems and leaves no PostgreSQL', async (t) => {
+    const cwd = await usedFolder(t)
+    await failsWith(t, startDev(t, cwd, { LOG_LEVEL: 'loud' }), cwd, /^phone-auth: LOG_LEVEL /)
+  })
+
+  t.test('a Ctrl-C while it starts ends at once, with 0, and leaves no PostgreSQL', async (t) => {
+    const cwd = await usedFolder(t)
+    const dev = startDev(t, cwd)
+    await until(() => isStarted(cwd))
+    const pid = postmaster(cwd)
+    dev.kill('SIGINT')
+    const { code, stderr } = await dev.closed
+    t.equal(code, 0)
+    t.equal(stderr, '')
+    await until(() => !isRunning(pid) && !existsSync(lockFile(cwd)))
+  })
+})
+
+t.test('a folder that others cannot enter is told in one line to root, for whom PostgreSQL does not run', async (t) => {
+  const closed = join(await emptyFolder(t), 'closed')
+  const cwd = join(closed, 'work')
+  await mkdir(cwd, { recursive: true })
+  await chmod(closed, 0o700)
+  const dev = startDev(t, cwd)
+  if (process.getuid?.() === 0) await failsWith(t, dev, cwd, new RegExp(`^phone-auth: .*${closed} `))
+  else t.ok(await listening(dev))
+})
+
+t.test('DATABASE_URL and REDIS_URL of a .env file are used instead, and the environment comes first', async (t) => {
+  const cwd = await emptyFolder(t)
+  const { url: databaseUrl, sql } = await testDatabase(t, { isEmpty: true })
+  const { url: redisUrl, redis } = await testRedis(t)
+  await writeFile(join(cwd, '.env'), `DATABASE_URL=${databaseUrl}\nREDIS_URL=${redisUrl}\nSMS_APP_NAME=Dotenv\nLOG_LEVEL=loud\n`)
+  const dev = startDev(t, cwd, { LOG_LEVEL: 'warn' })
+  const phone = newPhone()
+  await login(dev, phone)
+  t.match(dev.stdout, /PostgreSQL: DATABASE_URL {3}codes: REDIS_URL/)
+  t.match(dev.stdout, /Dotenv/)
+  t.strictSame(await sql('SELECT phone_number FROM users'), [{ phone_number: phone }])
+  t.equal(await redis.dbsize(), 1)
+  t.equal(existsSync(join(cwd, '.data')), false)
+  dev.kill('SIGINT')
+  t.equal((await dev.closed).code, 0)
+})

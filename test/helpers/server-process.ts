@@ -1,0 +1,90 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { resolve } from 'node:path'
+import type { Test } from 'tap'
+import type { SmsMessage } from '../../src/auth/sms/index.js'
+
+interface ProcessOptions {
+  /** Over the environment of the tests, which coverage needs; undefined takes a variable away. */
+  env?: Record<string, string | undefined>
+  cwd?: string
+  /** In a process group of its own, as a shell starts it. */
+  isGroup?: boolean
+}
+
+export type ServiceProcess = ReturnType<typeof startProcess>
+
+/** Runs build/src/`entry`.js; ended by SIGTERM at the end of the test, if it still runs. */
+export function startProcess (t: Test, entry: 'server' | 'migrate' | 'dev', { env, cwd, isGroup = false }: ProcessOptions = {}) {
+  const child = spawn(process.execPath, [resolve('build/src', `${entry}.js`)], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: isGroup,
+    ...(cwd && { cwd })
+  })
+  let stdout = ''
+  let stderr = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => { stdout += text })
+  child.stderr.setEncoding('utf8').on('data', (text: string) => { stderr += text })
+  const closed = once(child, 'close').then(([code, signal]) => ({ code: code as number | null, signal: signal as string | null, stdout, stderr }))
+  t.teardown(async () => {
+    child.kill('SIGTERM')
+    await closed
+  })
+  const pid = child.pid as number
+  return {
+    pid,
+    get stdout () { return stdout },
+    /** How it ended and what it wrote. */
+    closed,
+    /** Waits until its standard output shows `pattern`; throws with all it wrote where it ends before. */
+    async shows (pattern: RegExp): Promise<RegExpExecArray> {
+      for (;;) {
+        const found = pattern.exec(stdout)
+        if (found) return found
+        const isOver = await Promise.race([closed.then(() => true), once(child.stdout, 'data').then(() => false)])
+        if (isOver && !pattern.test(stdout)) throw new Error(`ended without ${String(pattern)}:\n${stdout}${stderr}`)
+      }
+    },
+    /** Sends a signal; to the whole group, as a terminal does, if it has one. */
+    kill: (signal: NodeJS.Signals) => process.kill(isGroup ? -pid : pid, signal)
+  }
+}
+
+/** The lines of a JSON log. */
+export const logLines = (text: string) => text.split('\n').filter((line) => line.startsWith('{'))
+  .map((line) => JSON.parse(line) as Record<string, unknown>)
+
+/** Waits for the address that a server in production writes to its log. */
+export const listening = async (server: ServiceProcess) =>
+  (await server.shows(/Server listening at (http:\/\/127\.0\.0\.1:\d+)/))[1] as string
+
+/** A provider of SMS that takes messages and keeps them. */
+export async function smsWebhook (t: Test) {
+  const sms: SmsMessage[] = []
+  const server = createServer(async (request, response) => {
+    const body = await request.setEncoding('utf8').toArray() as string[]
+    sms.push(JSON.parse(body.join('')) as SmsMessage)
+    response.end()
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, sms }
+}
+
+/** Whether a process runs; one that has ended and was not waited for does not. */
+export function isRunning (pid: number) {
+  try {
+    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  } catch {
+    return false
+  }
+}
+
+/** Waits until `condition` holds, looking again as soon as what it asks has answered. */
+export async function until (condition: () => boolean | Promise<boolean>): Promise<void> {
+  while (!await condition()) await new Promise(setImmediate)
+}

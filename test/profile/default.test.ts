@@ -1,0 +1,147 @@
+import fc from 'fast-check'
+import t, { type Test } from 'tap'
+import { newPhone, testService, type Json, type Service } from '../helpers/service.js'
+
+const required = { title: 'Home', full_address: 'Bishkek, Chuy Avenue 1' }
+
+/** Somebody who is signed in, with so many addresses, the oldest first. */
+async function person (service: Service, count: number) {
+  const { token, user } = await service.login(newPhone())
+  const request = (method: string, id: number | '' = '', body?: unknown) =>
+    service.request(method, `/api/v1/profile/addresses${id && `/${id}`}`, { token, body })
+  const create = (isDefault?: boolean) => request('POST', '', { ...required, ...(isDefault !== undefined && { is_default: isDefault }) })
+  const ids: number[] = []
+  while (ids.length < count) ids.push((await create()).body.address.id)
+  return {
+    ids,
+    request,
+    create,
+    /** The defaults, of which there should be one. */
+    defaults: async () => (await service.sql('SELECT id FROM user_addresses WHERE user_id = $1 AND is_default', [user.id])).map(({ id }: Json) => id as number),
+    rows: async (): Promise<Json[]> => await service.sql('SELECT * FROM user_addresses WHERE user_id = $1 ORDER BY created_at DESC, id DESC', [user.id])
+  }
+}
+
+t.test('the first address becomes the default, even if it says it is none; the next do not', async (t) => {
+  const service = await testService(t)
+  for (const isDefault of [undefined, false, true]) {
+    const { create, defaults } = await person(service, 0)
+    const { body: { address } } = await create(isDefault)
+    t.equal(address.is_default, true)
+    t.equal((await create()).body.address.is_default, false)
+    t.equal((await create(false)).body.address.is_default, false)
+    t.strictSame(await defaults(), [address.id])
+  }
+})
+
+t.test('a new default, or one changed into it, takes it from the one before, whose updated_at follows', async (t) => {
+  const { ids: [first, second], create, request, defaults, rows } = await person(await testService(t), 2)
+  for (const change of [
+    async () => (await create(true)).body.address,
+    async () => (await request('PATCH', second as number, { is_default: true })).body.address,
+    async () => (await request('PUT', first as number, { is_default: true })).body.address
+  ]) {
+    const before = await rows()
+    const address = await change()
+    t.equal(address.is_default, true)
+    t.strictSame(await defaults(), [address.id])
+    const previous = before.find((row) => row.is_default)
+    t.ok((await rows()).find(({ id }) => id === previous.id).updated_at > previous.updated_at)
+  }
+})
+
+t.test('is_default: false on the default changes nothing, true on it neither', async (t) => {
+  const { ids: [first, second], request, defaults } = await person(await testService(t), 2)
+  for (const method of ['PUT', 'PATCH']) {
+    for (const value of [false, true]) {
+      t.equal((await request(method, first as number, { is_default: value })).body.address.is_default, true)
+      t.strictSame(await defaults(), [first])
+    }
+    t.equal((await request(method, second as number, { is_default: false })).body.address.is_default, false)
+    t.strictSame(await defaults(), [first])
+  }
+})
+
+t.test('a change that is not found leaves the default where it is', async (t) => {
+  const { ids: [first, second], request, defaults } = await person(await testService(t), 2)
+  await request('DELETE', second as number)
+  t.equal((await request('PATCH', second as number, { is_default: true })).status, 404)
+  t.strictSame(await defaults(), [first])
+})
+
+t.test('a deleted default goes to the newest left, any other deletion moves nothing', async (t) => {
+  const { ids: [a, b, c, d], request, defaults, create } = await person(await testService(t), 4)
+  await request('DELETE', b as number)
+  t.strictSame(await defaults(), [a])
+  await request('DELETE', a as number)
+  t.strictSame(await defaults(), [d])
+  await request('DELETE', d as number)
+  t.strictSame(await defaults(), [c])
+  await request('DELETE', c as number)
+  t.strictSame(await defaults(), [])
+  t.equal((await create()).body.address.is_default, true)
+})
+
+t.test('409: the fifty-first address, until one is deleted', async (t) => {
+  const { ids, create, request, rows } = await person(await testService(t), 50)
+  const before = await rows()
+  for (const isDefault of [true, false]) t.match(await create(isDefault), { status: 409, body: { code: 'address_limit' } })
+  t.strictSame(await rows(), before)
+  t.equal((await request('DELETE', ids[0] as number)).status, 200)
+  t.equal((await create()).status, 201)
+  t.equal((await rows()).length, 50)
+})
+
+const countOf = (answers: Array<{ status: number }>, status: number) => answers.filter((answer) => answer.status === status).length
+
+t.test('of 60 creates at once 50 succeed and 10 are 409', async (t) => {
+  const { create, rows, defaults } = await person(await testService(t), 0)
+  const answers = await Promise.all(Array.from({ length: 60 }, (_, number) => create(number % 2 === 0)))
+  t.strictSame([countOf(answers, 201), countOf(answers, 409)], [50, 10])
+  t.equal((await rows()).length, 50)
+  t.equal((await defaults()).length, 1)
+})
+
+t.test('of 50 changes at once that each make another address the default all succeed, and one is it', async (t) => {
+  const { ids, request, defaults } = await person(await testService(t), 50)
+  const answers = await Promise.all(ids.map((id) => request('PATCH', id, { is_default: true })))
+  t.equal(countOf(answers, 200), 50)
+  t.equal((await defaults()).length, 1)
+})
+
+t.test('of 20 deletions of one address at once one succeeds', async (t) => {
+  const { ids: [first, second], request, defaults } = await person(await testService(t), 2)
+  const answers = await Promise.all(Array.from({ length: 20 }, () => request('DELETE', first as number)))
+  t.strictSame([countOf(answers, 200), countOf(answers, 404)], [1, 19])
+  t.strictSame(await defaults(), [second])
+})
+
+/** What people do to their addresses; `which` picks one of those there were at the beginning. */
+const step = fc.oneof(
+  fc.record({ does: fc.constant('create' as const), isDefault: fc.boolean() }),
+  fc.record({ does: fc.constantFrom('delete' as const, 'make default' as const, 'unmake default' as const, 'list' as const), which: fc.nat(3) })
+)
+
+t.test('whatever is done at once, nobody ever sees addresses without exactly one default', async (t) => {
+  const service = await testService(t)
+  const hasOneDefault = (t: Test, addresses: Json[], steps: unknown) =>
+    t.equal(addresses.filter((address) => address.is_default).length, Math.min(addresses.length, 1), JSON.stringify(steps))
+
+  await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 8, maxLength: 24 }), async (steps) => {
+    const { ids, request, create, rows } = await person(service, 4)
+    const answers = await Promise.all(steps.map(async (one) => {
+      if (one.does === 'create') return create(one.isDefault)
+      const id = ids[one.which] as number
+      if (one.does === 'delete') return request('DELETE', id)
+      if (one.does !== 'list') return request('PATCH', id, { is_default: one.does === 'make default' })
+      const answer = await request('GET')
+      hasOneDefault(t, answer.body.addresses, steps)
+      return answer
+    }))
+    t.ok(answers.every(({ status }) => [200, 201, 404].includes(status)), JSON.stringify(answers.map(({ status }) => status)))
+    const left = await rows()
+    hasOneDefault(t, left, steps)
+    const { body } = await request('GET')
+    t.strictSame(body.addresses.map(({ id }: Json) => id), [...left.filter((row) => row.is_default), ...left.filter((row) => !row.is_default)].map(({ id }) => id))
+  }), { numRuns: 10 })
+})
