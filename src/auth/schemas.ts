@@ -46,7 +46,7 @@ export const verifyCodeSchema = {
   }
 }
 
-export const logoutSchema = { response: { 200: DoneSchema, ...problems(400, 401, 503) } }
+export const logoutSchema = { response: { 200: DoneSchema, ...problems(400, 401, 413, 415, 503) } }
 
 export const verifyTokenSchema = {
   response: {

@@ -56,7 +56,7 @@ export const updateAddressSchema = {
   body: AddressChangesSchema,
   response: { 200: ChangedAddressSchema, ...problems(400, 401, 404, 413, 415, 422, 503) }
 }
-export const deleteAddressSchema = { params, response: { 200: DoneSchema, ...problems(400, 401, 404, 503) } }
+export const deleteAddressSchema = { params, response: { 200: DoneSchema, ...problems(400, 401, 404, 413, 415, 503) } }
 
 /** The fields of a body as columns; null for the country means `country`. */
 export function addressFields (body: Static<typeof AddressChangesSchema>, country: string): AddressFields {

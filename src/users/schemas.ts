@@ -34,7 +34,7 @@ export const patchUserSchema = {
   response: { 200: UserSchema, ...problems(400, 401, 413, 415, 422, 503) }
 }
 
-export const deleteUserSchema = { response: { 204: Type.Null(), ...problems(400, 401, 409, 503) } }
+export const deleteUserSchema = { response: { 204: Type.Null(), ...problems(400, 401, 409, 413, 415, 503) } }
 
 /** What a person is called: the full name, or the number where there is none. */
 export const displayName = ({ fullName, phoneNumber }: Pick<User, 'fullName' | 'phoneNumber'>) => fullName || `User ${phoneNumber}`

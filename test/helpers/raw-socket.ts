@@ -37,8 +37,9 @@ function readAnswer (text: string, isHead: boolean): RawAnswer | undefined {
   if (end < 0) return undefined
   const [line = '', ...fields] = text.slice(0, end).split('\r\n')
   const headers = Object.fromEntries(fields.map((field) => [field.slice(0, field.indexOf(':')).toLowerCase(), field.slice(field.indexOf(':') + 2)]))
+  // After HEAD nothing may follow, so all that does is shown.
   const length = isHead ? 0 : Number(headers['content-length'] ?? 0)
-  const body = text.slice(end + 4, end + 4 + length)
+  const body = text.slice(end + 4, isHead ? undefined : end + 4 + length)
   if (body.length < length) return undefined
   return { status: Number(line.split(' ')[1]), headers, text: Buffer.from(body, 'latin1').toString() }
 }

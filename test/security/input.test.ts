@@ -15,7 +15,7 @@ const codes = ['bad_request', 'invalid_code', 'token_missing', 'invalid_token', 
 function flaw (answer: RawAnswer | undefined, status: number, code: string, isHead = false): string | undefined {
   if (answer?.status !== status) return `answered ${answer?.status ?? 'nothing'} ${answer?.text ?? ''}`
   if (!/^application\/problem\+json(?:; charset=utf-8)?$/.test(answer.headers['content-type'] ?? '')) return `is ${answer.headers['content-type']}`
-  if (isHead) return undefined
+  if (isHead) return answer.text === '' ? undefined : 'has a body'
   const body = JSON.parse(answer.text) as Record<string, unknown>
   if (!problemDetails.Check(body) || !codes.includes(code)) return `is no problem: ${answer.text}`
   if (body.status !== status || body.code !== code || body.title !== http.STATUS_CODES[status]) return `says ${answer.text}`
@@ -75,6 +75,8 @@ t.test('what is no request for Node\'s parser is answered with problem details t
     'a chunk that is none': Buffer.concat([bytes({ method: 'POST', path: '/auth/verify-code', headers: [json, 'Transfer-Encoding: chunked'] }), Buffer.from('zz\r\n')])
   }
   for (const [attack, request] of Object.entries(attacks)) isProblem(t, await raw(service, request), 400, 'bad_request', attack)
+  const head = await raw(service, bytes({ method: 'HEAD', headers: [': x'] }))
+  t.match(head, { status: 400, text: '' }, 'HEAD gets no body')
   t.equal((await service.request('GET', '/health/live')).status, 200)
 })
 
