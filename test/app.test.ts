@@ -21,7 +21,8 @@ async function developmentService (t: Test) {
 t.test('in development one signs in without Redis, with the code that is shown', async (t) => {
   const app = await developmentService(t)
   const phone = newPhone()
-  const written = t.capture(process.stdout, 'write')
+  // Passed on, for tap reports on the same stream.
+  const written = t.capture(process.stdout, 'write', process.stdout.write.bind(process.stdout))
   t.equal((await app.inject({ method: 'POST', url: send, payload: { phone } })).statusCode, 200)
   const code = written().map(({ args }) => args.join('')).join('').match(/ код (\d{6})/)?.[1]
   written.restore()

@@ -13,8 +13,8 @@ const layers: Array<[path: RegExp, layer: number]> = [
   [/^(serve|cluster)\.ts$/, 6],
   [/^app\.ts$/, 5],
   [/^(auth|profile)\//, 4],
-  [/^users\//, 3],
-  [/^(plugins\/|db\/migrate\.ts$)/, 2],
+  [/^users\/|^db\/migrate\.ts$/, 3],
+  [/^plugins\//, 2],
   [/^(config|errors|logger|markets|schemas|client-address|keyed-digest|dev-postgres)\.ts$|^db\/schema\.ts$/, 1]
 ]
 

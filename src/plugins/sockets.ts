@@ -13,11 +13,11 @@ const parserErrors: Record<string, ProblemCode> = {
 }
 
 /** Answers what Node's parser could not read as a request (RFC 9457 here too), and ends the connection. */
-export function answerUnreadable (error: NodeJS.ErrnoException & { rawPacket?: Buffer }, socket: Socket) {
+export function answerUnreadable (error: NodeJS.ErrnoException & { rawPacket?: unknown }, socket: Socket) {
   if (error.code === 'ECONNRESET' || !socket.writable) return
   const answer = problem(parserErrors[String(error.code)] ?? 'bad_request')
   const requestId = randomUUID()
-  const isHead = error.rawPacket?.toString('latin1', 0, 5) === 'HEAD '
+  const isHead = (error.rawPacket as Buffer | undefined)?.toString('latin1', 0, 5) === 'HEAD '
   const body = JSON.stringify(problemBody(answer, requestId))
   endConnection(socket, [
     `HTTP/1.1 ${answer.statusCode} ${http.STATUS_CODES[answer.statusCode]}`,
