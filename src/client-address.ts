@@ -22,7 +22,7 @@ export function trustedProxies (ranges: string[]): (address: string) => boolean 
   }
 }
 
-const peerOf = ({ socket }: FastifyRequest) => canonicalAddress(socket.remoteAddress ?? '') ?? 'unknown'
+const peerOf = ({ socket }: FastifyRequest) => canonicalAddress(String(socket.remoteAddress)) ?? 'unknown'
 
 /** The client's address as the gateway tells it; what is no address counts as the peer that sent it. */
 export const clientAddress = (request: FastifyRequest) => canonicalAddress(request.ip) ?? peerOf(request)

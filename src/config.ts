@@ -137,7 +137,6 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     host: read.text('HOST') ?? '0.0.0.0',
     port: read.integer('PORT', 3000, 0, 65535),
     logLevel: read.choice('LOG_LEVEL', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info'),
-    webConcurrency: read.integer('WEB_CONCURRENCY', 1, 1, 1024),
     trustProxy,
     corsOrigins,
     databaseUrl: databaseUrl as string,

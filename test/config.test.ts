@@ -33,7 +33,6 @@ const integers: Array<[name: string, key: keyof Config, fallback: number, min: n
   ['CODE_SENDS_PER_HOUR', 'codeSendsPerHour', 5, 1, 1_000_000],
   ['CODE_SENDS_PER_DAY', 'codeSendsPerDay', 10, 1, 1_000_000],
   ['SMS_TIMEOUT_MS', 'smsTimeoutMs', 5000, 100, 60_000],
-  ['WEB_CONCURRENCY', 'webConcurrency', 1, 1, 1024],
   ['RATE_LIMIT_IP_MAX', 'rateLimitIpMax', 30, 1, 1_000_000],
   ['RATE_LIMIT_IP_WINDOW_SECONDS', 'rateLimitIpWindowSeconds', 60, 1, 86_400],
   ['SMS_GUARD_BLOCK_SENDS', 'smsGuardBlockSends', 20, 1, 1_000_000],

@@ -10,7 +10,7 @@ import ts from 'typescript'
 /** Downward only: a file may import files of a layer below, and of its own folder. The first match counts. */
 const layers: Array<[path: RegExp, layer: number]> = [
   [/^(server|dev|migrate)\.ts$/, 7],
-  [/^(serve|cluster)\.ts$/, 6],
+  [/^serve\.ts$/, 6],
   [/^app\.ts$/, 5],
   [/^(auth|profile)\//, 4],
   [/^users\/|^db\/migrate\.ts$/, 3],

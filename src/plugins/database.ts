@@ -37,18 +37,19 @@ function openDatabase (config: Config) {
       const client = await pool.connect()
       // The pool does not listen to a connection in use; its death between two queries would end the process.
       client.on('error', noop)
-      let isSound = true
+      const giveBack = (isSound: boolean) => {
+        client.release(!isSound)
+        client.off('error', noop)
+      }
       try {
         await client.query('BEGIN')
         const result = await work(drizzle({ client }))
         await client.query('COMMIT')
+        giveBack(true)
         return result
       } catch (error) {
-        isSound = isProblem(error) && error.statusCode < 500 && await client.query('ROLLBACK').then(() => true, () => false)
+        giveBack(isProblem(error) && error.statusCode < 500 && await client.query('ROLLBACK').then(() => true, () => false))
         throw error
-      } finally {
-        client.release(!isSound)
-        client.off('error', noop)
       }
     }
   })

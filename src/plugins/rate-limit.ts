@@ -31,7 +31,7 @@ export default fp<Config>(async (app, { rateLimitIpMax, rateLimitIpWindowSeconds
   const isTrusted = trustedProxies(trustProxy)
   let isTold = false
   function tellUntrusted ({ headers, socket, log }: FastifyRequest) {
-    if (isTold || headers['x-forwarded-for'] === undefined || isTrusted(socket.remoteAddress ?? '')) return
+    if (isTold || headers['x-forwarded-for'] === undefined || isTrusted(String(socket.remoteAddress))) return
     isTold = true
     log.warn({ event: 'untrusted_proxy', peer: socket.remoteAddress },
       'X-Forwarded-For came from a peer that TRUST_PROXY does not name: it is not believed')

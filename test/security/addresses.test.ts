@@ -2,7 +2,7 @@ import { createServer, request as httpRequest } from 'node:http'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
-import { addressGroup, canonicalAddress } from '../../src/client-address.js'
+import { addressGroup, canonicalAddress, clientAddress } from '../../src/client-address.js'
 import { startRedis } from '../helpers/servers.js'
 import { newPhone, testService, type Service } from '../helpers/service.js'
 import { Redis } from 'ioredis'
@@ -56,6 +56,10 @@ t.test('an address is canonical: no port, no brackets, no zone, IPv4-mapped as I
   t.equal(addressGroup('2001:db8:1:2:aaaa::1'), addressGroup('2001:db8:1:2:bbbb::9'))
   t.not(addressGroup('2001:db8:1:2::1'), addressGroup('2001:db8:1:3::1'))
   t.equal(addressGroup('203.0.113.7'), '203.0.113.7')
+})
+
+t.test('a request whose connection has gone has an unknown client', async (t) => {
+  t.equal(clientAddress({ ip: 'garbage', socket: {} } as never), 'unknown')
 })
 
 t.test('behind a trusted gateway two clients have two budgets, and a spoofing client has one', async (t) => {

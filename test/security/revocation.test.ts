@@ -1,4 +1,5 @@
 import t from 'tap'
+import { memoryLogoutMarks } from '../../src/auth/logout-marks.js'
 import { mint } from '../helpers/forge.js'
 import { startRedis } from '../helpers/servers.js'
 import { newPhone, testDatabase, testRedis, testService, type Service } from '../helpers/service.js'
@@ -206,4 +207,12 @@ t.test('of 50 workers that mix login, logout and requests none passes with a tok
   }))
   t.match(counts, { violations: 0, unexpected: 0 })
   t.ok(counts.logins > 20 && counts.logouts > 20 && counts.requests > 500 && counts.refused > 100, JSON.stringify(counts))
+})
+
+t.test('marks in memory keep the latest logout', async (t) => {
+  const marks = memoryLogoutMarks()
+  t.equal(await marks.find(1), -Infinity)
+  await marks.leave(1, 100)
+  await marks.leave(1, 50)
+  t.equal(await marks.find(1), 100)
 })
