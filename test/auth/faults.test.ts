@@ -6,6 +6,7 @@ import t, { type Test } from 'tap'
 import { SmsRefused } from '../../src/auth/sms/index.js'
 import { migrate } from '../../src/db/migrate.js'
 import { problem } from '../../src/errors.js'
+import { isDatabaseUnavailable } from '../../src/plugins/database.js'
 import { problemOf, wrongCode } from '../helpers/answers.js'
 import { smsReceiver, startProcess, until } from '../helpers/processes.js'
 import { startRedis, startTestPostgres } from '../helpers/servers.js'
@@ -183,8 +184,8 @@ t.test('a connection that dies while a deletion waits for Redis is 503, changes 
   await store.redis.call('CLIENT', 'PAUSE', '10000', 'WRITE')
   const answer = service.request('DELETE', '/api/v1/users/me', { token })
   await endConnection(service, "state = 'idle in transaction'")
-  await isUnavailable(t, () => answer, 'deletion')
   await store.redis.call('CLIENT', 'UNPAUSE')
+  await isUnavailable(t, () => answer, 'deletion')
   t.strictSame(await service.sql('SELECT id FROM users'), [{ id: user.id }])
   t.equal((await service.request('DELETE', '/api/v1/users/me', { token })).status, 204)
 })
@@ -217,11 +218,30 @@ t.test('a transaction', async (t) => {
     t.equal(await db.atomically(async () => 'done'), 'done')
   })
 
+  t.test('that cannot be committed, because its connection has died, is told as an outage', async (t) => {
+    const error = await db.atomically(async (tx) => {
+      await insert(tx)
+      await endConnection(service, "state = 'idle in transaction'")
+    }).catch((error: unknown) => error)
+    t.ok(isDatabaseUnavailable(error))
+    t.strictSame(await rows(), [])
+  })
+
+  t.test('that finds no free connection in time is told as an outage', async (t) => {
+    const held = await db.pool.connect()
+    const error = await db.atomically(async () => {}).catch((error: unknown) => error)
+    held.release()
+    t.ok(isDatabaseUnavailable(error))
+    t.equal(await db.atomically(async () => 'done'), 'done')
+  })
+
   t.test('is undone by any other error', async (t) => {
+    const bug = new Error('a bug')
     await t.rejects(db.atomically(async (tx) => {
       await insert(tx)
-      throw new Error('a bug')
-    }), { message: 'a bug' })
+      throw bug
+    }), bug)
+    t.notOk(isDatabaseUnavailable(bug))
     t.strictSame(await rows(), [])
     t.equal(await db.atomically(async () => 'done'), 'done')
   })

@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import { usersRepository } from '../../src/users/repository.js'
 import { problemOf, wrongCode } from '../helpers/answers.js'
 import { smsReceiver, startProcess, until } from '../helpers/processes.js'
-import { client, newPhone, productionEnv, testDatabase, testRedis, testService, type Answer, type Json, type Service } from '../helpers/service.js'
+import { checkLog, client, newPhone, productionEnv, testDatabase, testRedis, testService, type Answer, type Json, type Service } from '../helpers/service.js'
 
 /** Two processes of the service on the same stores, as replicas behind a load balancer: the nth call goes to the nth of them. */
 async function twoProcesses (t: Test) {
@@ -13,6 +13,9 @@ async function twoProcesses (t: Test) {
   const env = { ...productionEnv(database.url, redisUrl), LOG_LEVEL: 'info', SMS_WEBHOOK_URL: sms.url }
   const processes = await Promise.all([startProcess(t, env), startProcess(t, env)])
   const clients = processes.map(({ url }) => client(url, sms.messages)) as [ReturnType<typeof client>, ReturnType<typeof client>]
+  t.teardown(() => {
+    for (const { confidential } of clients) checkLog(processes.flatMap(({ log }) => log).join('\n'), confidential)
+  })
   return { sms: sms.messages, sql: database.sql, first: clients[0], each: (n: number) => clients[n % 2] as ReturnType<typeof client> }
 }
 
@@ -30,6 +33,12 @@ function tally (answers: Answer[]) {
 
 const attemptsOf = (answers: Answer[]) => answers.map(({ body }) => body.attempts_remaining as number | undefined)
   .filter((left) => left !== undefined).sort((a, b) => b - a)
+
+/** Whether so many statements wait for what another transaction holds. */
+async function isWaitedFor ({ sql }: Pick<Service, 'sql'>, statements: number) {
+  const [{ waiting }] = await sql("SELECT count(*)::int AS waiting FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") as [Json]
+  return waiting === statements
+}
 
 t.test('two processes on the same stores', async (t) => {
   const { sms, sql, first, each } = await twoProcesses(t)
@@ -117,10 +126,7 @@ t.test('first logins of one number at once make one row and one id', async (t) =
       await other.query('BEGIN')
       await other.query('INSERT INTO users (phone_number) VALUES ($1)', [phone])
       const verified = Promise.all(services.map((service) => service.verify(phone, service.codeOf(phone))))
-      await until(async () => {
-        const [{ waiting }] = await database.sql("SELECT count(*)::int AS waiting FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") as [Json]
-        return waiting === services.length
-      })
+      await until(() => isWaitedFor(database, services.length))
       await other.query('ROLLBACK')
       await other.end()
       const answers = await verified
@@ -132,6 +138,22 @@ t.test('first logins of one number at once make one row and one id', async (t) =
     }
   })
 })
+
+for (const [what, method, path] of [['logout', 'POST', '/api/v1/auth/logout'], ['deletion', 'DELETE', '/api/v1/users/me']] as const) {
+  t.test(`a ${what} whose account goes while it runs is 401`, async (t) => {
+    const service = await testService(t)
+    const { token, user } = await service.login(newPhone())
+    const other = new pg.Client(service.database.url)
+    await other.connect()
+    await other.query('BEGIN')
+    await other.query('DELETE FROM users WHERE id = $1', [user.id])
+    const answer = service.request(method, path, { token })
+    await until(() => isWaitedFor(service, 1))
+    await other.query('COMMIT')
+    await other.end()
+    t.strictSame(...problemOf(await answer, 401, 'Unauthorized', 'invalid_token'))
+  })
+}
 
 t.test('1,000 logins of known users take no value from the sequence of ids', async (t) => {
   const service = await testService(t, { env: { LOG_LEVEL: 'info' } })
