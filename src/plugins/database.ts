@@ -90,7 +90,6 @@ export default fp<Config>(async (app, config) => {
   const outage = outageLog(app.log, 'PostgreSQL')
   // Without a listener the death of an idle connection ends the process.
   db.pool.on('error', outage.down)
-  db.pool.on('connect', outage.up)
   app.decorate('db', db)
   app.decorate('databaseOutage', outage)
   app.addHook('onClose', async () => { await db.pool.end() })

@@ -51,10 +51,11 @@ t.test('ready follows both stores as they go and come back; live does not', asyn
   ])
 })
 
-t.test('a database without users is not ready, and becomes it with the table', async (t) => {
+t.test('a database without users is not ready, is told once, and becomes ready with the table', async (t) => {
   const database = await testDatabase(t, { isEmpty: true })
-  const { request } = await testService(t, { database })
-  t.equal((await request('GET', '/health/ready')).status, 503)
+  const { request, log } = await testService(t, { database })
+  for (let probe = 0; probe < 5; probe++) t.equal((await request('GET', '/health/ready')).status, 503)
+  t.equal(log.filter((line) => JSON.parse(line).event === 'dependency_down').length, 1)
   await migrate(database.url)
   t.equal((await request('GET', '/health/ready')).status, 200)
 })
