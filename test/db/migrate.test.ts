@@ -226,3 +226,15 @@ t.test('whoever holds the users table for long makes it give up, rather than mak
   t.strictSame(await relationsOf(sql), before)
   await migrate(url)
 })
+
+t.test('of five at once each waits for the one before, before it looks at anything', async (t) => {
+  const { url, sql } = await testDatabase(t, { isEmpty: true })
+  const before = await relationsOf(sql)
+  const lock = await holdLock(t, url, `SELECT pg_advisory_xact_lock(${0x70686f6e65})`)
+  const runs = Promise.all(Array.from({ length: 5 }, () => migrate(url)))
+  t.equal(await Promise.race([lock.isAwaited(5).then(() => 'waiting'), runs.then(() => 'done')]), 'waiting')
+  t.strictSame(await relationsOf(sql), before)
+  await lock.release()
+  await runs
+  t.equal((await sql('SELECT count(*)::int AS n FROM drizzle.__drizzle_migrations'))[0].n, 1)
+})
