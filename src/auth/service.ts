@@ -34,8 +34,12 @@ export function authService (config: Config, { db, users, codes, marks, guard, s
 
   /** Asks the traffic guard about a send that is issued; one that it stops is taken back. Throws too_many_sends. */
   async function passGuard ({ phone, market, key, issued, now, isKnown }: Send, audit: Audit) {
-    const verdict = await guard?.admit(phone, market, now, isKnown)
-    if (!verdict || isKnown) return
+    const verdict = await guard?.admit(phone, market, now, isKnown).catch(async (error: unknown) => {
+      // Nothing was sent: without this the number would wait for its cooldown.
+      await codes.takeBack(key, issued)
+      throw error
+    })
+    if (!verdict) return
     audit('guard_tripped', { phone }, { scope: verdict.scope, market, mode: config.smsGuard })
     if (config.smsGuard === 'observe') return
     await codes.takeBack(key, issued)
@@ -75,7 +79,7 @@ export function authService (config: Config, { db, users, codes, marks, guard, s
         // After a time-out the message may still arrive: then its code must work.
         if (cause instanceof SmsRefused) {
           await codes.takeBack(key, issued)
-          if (!isKnown) await guard?.release(phone, market, now)
+          await guard?.release(phone, market, now, isKnown)
         }
         throw problem('sms_failed', { cause })
       }

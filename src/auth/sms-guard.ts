@@ -23,39 +23,41 @@ export type SmsGuard = ReturnType<typeof smsGuard>
  */
 const count = `
 local now, sends, percent, kind, by = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
+local isEnforced = ARGV[6] == 'enforce'
 local oldest = now
 local sum = {s = 0, v = 0}
 local flat = redis.call('HGETALL', KEYS[1])
 for i = 1, #flat, 2 do
-  local minute = tonumber(string.sub(flat[i], 2))
+  local letter, minute, counted = string.sub(flat[i], 1, 1), tonumber(string.sub(flat[i], 2)), tonumber(flat[i + 1])
   if minute <= now - ${windowMinutes} then
     redis.call('HDEL', KEYS[1], flat[i])
   else
-    local letter = string.sub(flat[i], 1, 1)
-    sum[letter] = sum[letter] + tonumber(flat[i + 1])
-    if letter == 's' and minute < oldest then oldest = minute end
+    sum[letter] = sum[letter] + counted
+    if letter == 's' and counted > 0 and minute < oldest then oldest = minute end
   end
 end
-if by > 0 and kind == 's' and sum.s >= sends and sum.v * 100 < sum.s * percent then return oldest + ${windowMinutes} - now end
-if by ~= 0 then
-  redis.call('HINCRBY', KEYS[1], kind .. now, by)
-  redis.call('EXPIRE', KEYS[1], ${windowSeconds})
-end
-return 0
+local pause = 0
+if kind == 's' and by >= 0 and sum.s >= sends and sum.v * 100 < sum.s * percent then pause = oldest + ${windowMinutes} - now end
+if pause > 0 and isEnforced then return pause end
+redis.call('HINCRBY', KEYS[1], kind .. now, by)
+redis.call('EXPIRE', KEYS[1], ${windowSeconds})
+return pause
 `
 
 /**
  * The traffic guard against SMS pumping (CONTRACT, section 8): over the last 60 minutes, for each block of numbers (E.164
  * without the last four digits) and each market, messages to numbers that nobody has logged in with against first logins.
+ * A known number is never counted or stopped, but costs the same commands, or the time taken would tell it apart.
+ * `now` is in milliseconds since the epoch.
  */
-export function smsGuard (redis: Redis, config: Pick<Config, 'codeSecret' | 'smsGuardBlockSends' | 'smsGuardMarketSends' | 'smsGuardMinVerifiedPercent'>) {
+export function smsGuard (redis: Redis, config: Pick<Config, 'codeSecret' | 'smsGuard' | 'smsGuardBlockSends' | 'smsGuardMarketSends' | 'smsGuardMinVerifiedPercent'>) {
   const run = redisScript<number>(redis, 'guardCount', count)
   const bounds = { block: config.smsGuardBlockSends, market: config.smsGuardMarketSends }
   const marketKeys = Object.fromEntries(marketIds.map((market) => [market, keyedDigest(config.codeSecret, 'market', market)])) as Record<MarketId, string>
 
   /** Counts in one hash; answers the minutes for which it is paused, 0 where it is not. */
   const add = (scope: GuardScope, key: string, now: number, kind: 's' | 'v', by: number) => run(
-    `guard:${key}`, Math.floor(now / minuteMs), bounds[scope], config.smsGuardMinVerifiedPercent, kind, by)
+    `guard:${key}`, Math.floor(now / minuteMs), bounds[scope], config.smsGuardMinVerifiedPercent, kind, by, config.smsGuard)
   const blockKey = (phone: string) => keyedDigest(config.codeSecret, 'block', phone.slice(0, -4))
 
   /** Block and market are keys of their own, on slots of their own; both are asked in one round trip. */
@@ -64,22 +66,21 @@ export function smsGuard (redis: Redis, config: Pick<Config, 'codeSecret' | 'sms
   ])
 
   return {
-    /**
-     * Counts a send to a number that nobody has logged in with, unless its block or market is paused. A known number is
-     * not counted, but asks all the same, or the time taken would tell it apart. `now` in milliseconds since the epoch.
-     */
+    /** Counts a send, unless the block or the market of the number is paused and the guard enforces that. */
     async admit (phone: string, market: MarketId, now: number, isKnown: boolean): Promise<GuardVerdict | undefined> {
       const [block, wide] = await both(phone, market, now, 's', isKnown ? 0 : 1)
-      if (block === 0 && wide === 0) return undefined
-      // What is refused is not counted: not in the one of the two that would have let it pass either.
-      if (wide === 0) await add('market', marketKeys[market], now, 's', -1)
-      if (block === 0) await add('block', blockKey(phone), now, 's', -1)
+      if (isKnown || (block === 0 && wide === 0)) return undefined
+      if (config.smsGuard === 'enforce') {
+        // What is refused is not counted: not in the one of the two that would have let it pass either.
+        if (wide === 0) await add('market', marketKeys[market], now, 's', -1)
+        if (block === 0) await add('block', blockKey(phone), now, 's', -1)
+      }
       return { scope: block > 0 ? 'block' : 'market', retryAfterSeconds: Math.max(block, wide) * 60 }
     },
 
     /** Takes back a send that was counted but did not go out. */
-    async release (phone: string, market: MarketId, now: number): Promise<void> {
-      await both(phone, market, now, 's', -1)
+    async release (phone: string, market: MarketId, now: number, isKnown: boolean): Promise<void> {
+      await both(phone, market, now, 's', isKnown ? 0 : -1)
     },
 
     /** Counts the first login of a number. */

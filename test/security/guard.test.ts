@@ -136,6 +136,32 @@ t.test('SMS_GUARD=observe only tells, off does nothing', async (t) => {
   t.strictSame(await off.redis.keys('guard:*'), [])
 })
 
+t.test('SMS_GUARD=observe counts every message that goes out, so that it tells what enforce would have stopped', async (t) => {
+  const service = await testService(t, {
+    env: { ...production, SMS_GUARD_BLOCK_SENDS: '4', SMS_GUARD_MIN_VERIFIED_PERCENT: '50', SMS_GUARD: 'observe' }
+  })
+  const phones = Array.from({ length: 10 }, (_, n) => numberOf('+99655512', n))
+  for (const phone of phones) t.equal((await send(service, phone)).status, 200)
+  for (const phone of phones.slice(0, 3)) t.equal((await service.verify(phone, service.codeOf(phone))).status, 200)
+  const trips = () => service.log.filter((line) => JSON.parse(line).event === 'guard_tripped').length
+  t.equal(trips(), 6)
+  t.equal((await send(service, numberOf('+99655512', 10))).status, 200)
+  t.equal(trips(), 7, 'three of ten have verified')
+})
+
+t.test('a guard that fails takes the send back: no cooldown, no code, no message', async (t) => {
+  const service = await testService(t, { env: production })
+  t.equal((await send(service, '+996555120001')).status, 200)
+  const [key] = await service.redis.keys('guard:*') as [string]
+  await service.redis.set(key, 'not a hash')
+  const before = await service.redis.keys('code:*')
+  t.equal((await send(service, '+996555120002')).status, 503)
+  t.strictSame(await service.redis.keys('code:*'), before)
+  t.equal(service.sms.length, 1)
+  await service.redis.del(key)
+  t.equal((await send(service, '+996555120002')).status, 200)
+})
+
 t.test('messages that the provider refuses do not pause a block', async (t) => {
   const { SmsRefused } = await import('../../src/auth/sms/index.js')
   const service = await testService(t, {

@@ -1,0 +1,137 @@
+import type { FastifyInstance } from 'fastify'
+import { Redis } from 'ioredis'
+import t, { type Test } from 'tap'
+import { SmsRefused } from '../../src/auth/sms/index.js'
+import { wrongCode } from '../helpers/answers.js'
+import { until } from '../helpers/processes.js'
+import { newPhone, testService, type Answer, type Service } from '../helpers/service.js'
+
+const states = ['known', 'inactive', 'unverified', 'deleted', 'unknown'] as const
+
+/** One number in each state an account can be in; every account that exists speaks another language than its market. */
+async function numbers (service: Service) {
+  const phones = Object.fromEntries(states.map((state) => [state, newPhone()])) as Record<typeof states[number], string>
+  for (const state of ['known', 'inactive', 'deleted'] as const) {
+    const { token } = await service.login(phones[state])
+    await service.request('PATCH', '/api/v1/users/me', { token, body: { language: 'ky', full_name: 'A B' } })
+    if (state === 'inactive') await service.request('POST', '/api/v1/auth/logout', { token })
+    if (state === 'deleted') await service.request('DELETE', '/api/v1/users/me', { token })
+  }
+  await service.sql("INSERT INTO users (phone_number, language) VALUES ($1, 'ky')", [phones.unverified])
+  await service.redis.del(await service.redis.keys('code:*'))
+  return phones
+}
+
+/** Statements that the service sends to PostgreSQL, by their text. */
+function statements (app: FastifyInstance) {
+  const seen: string[] = []
+  const { pool } = app.db
+  const query = pool.query.bind(pool) as (...args: unknown[]) => unknown
+  Object.assign(pool, {
+    query: (statement: string | { text: string }, ...rest: unknown[]) => {
+      seen.push(typeof statement === 'string' ? statement : statement.text)
+      return query(statement, ...rest)
+    }
+  })
+  return { take: () => seen.splice(0) }
+}
+
+/** Commands that reach the Redis database of a service, those inside of scripts too, by their names. */
+async function commands (t: Test, { redis, env }: Service) {
+  const opener = new Redis(env.REDIS_URL as string)
+  const monitor = await opener.monitor()
+  opener.disconnect()
+  t.teardown(() => monitor.disconnect())
+  let seen: string[] = []
+  monitor.on('monitor', (_time: string, [name, ...args]: [string, ...string[]], _source: string, database: string) => {
+    if (!env.REDIS_URL?.endsWith(`/${database}`)) return
+    const command = name.toLowerCase()
+    // The first run of a script in a process brings its text along.
+    seen.push(command === 'echo' ? args.join() : command === 'eval' ? 'evalsha' : command)
+  })
+  let marks = 0
+  return {
+    /** All since the last call. */
+    async take () {
+      const mark = `mark ${marks++}`
+      await redis.echo(mark)
+      await until(() => seen.includes(mark))
+      const before = seen.slice(0, seen.indexOf(mark))
+      seen = []
+      return before
+    }
+  }
+}
+
+/** What a client sees of an answer, but for the number it asked about and what differs between any two answers. */
+function seenByClient ({ status, headers, body }: Answer) {
+  const { phone_number: phone, request_id: id, ...rest } = body
+  const counting = ['date', 'x-request-id', 'ratelimit-remaining', 'ratelimit-reset']
+  return {
+    status,
+    headers: Object.fromEntries([...headers].map(([name, value]) => [name, counting.includes(name) ? typeof value : value])),
+    body: { ...rest, phone_number: typeof phone, request_id: typeof id }
+  }
+}
+
+/** A service whose provider refuses while it is told to, and a look at what it answers and does about each number. */
+async function watchedService (t: Test, env: Record<string, string> = {}) {
+  const provider = { isRefusing: false }
+  const now = Date.now()
+  const service: Service = await testService(t, {
+    env,
+    overrides: {
+      clock: () => now,
+      sms: async (message) => {
+        if (provider.isRefusing) throw new SmsRefused()
+        service.sms.push(message)
+      }
+    }
+  })
+  const phones = await numbers(service)
+  const sql = statements(service.app)
+  const redis = await commands(t, service)
+  return {
+    service,
+    provider,
+    async forgetSends () {
+      await service.redis.del(await service.redis.keys('code:*'))
+      await redis.take()
+    },
+    async isAlike (t: Test, act: (phone: string) => Promise<Answer>, expected: object) {
+      const seen: Record<string, unknown> = {}
+      for (const state of states) {
+        const answer = seenByClient(await act(phones[state]))
+        t.match(answer, expected, state)
+        seen[state] = { answer, sql: sql.take(), redis: await redis.take() }
+      }
+      for (const state of states) t.strictSame(seen[state], seen.unknown, `${state} and unknown numbers cannot be told apart`)
+    }
+  }
+}
+
+t.test('who asks about a number learns nothing of its account, neither from the answer nor from the work done for it', async (t) => {
+  const { service: { send, verify, codeOf, request }, provider, isAlike, forgetSends } = await watchedService(t)
+  const guess = (phone: string) => verify(phone, '000000')
+
+  await isAlike(t, guess, { status: 400, body: { code: 'invalid_code', attempts_remaining: undefined } })
+  await isAlike(t, send, { status: 200, body: { success: true, language: 'ru' } })
+  await isAlike(t, send, { status: 429, body: { code: 'resend_too_soon', retry_after: 60 } })
+  await isAlike(t, (phone) => verify(phone, wrongCode(codeOf(phone))), { status: 400, body: { code: 'invalid_code', attempts_remaining: 4 } })
+  await forgetSends()
+  await isAlike(t, (phone) => request('POST', '/auth/send-verification', { body: { phone, language: 'en' } }),
+    { status: 200, body: { language: 'en' } })
+  await forgetSends()
+  await isAlike(t, (phone) => request('POST', '/auth/send-verification', { body: { phone }, headers: { 'accept-language': 'ky' } }),
+    { status: 200, body: { language: 'ky' } })
+  await forgetSends()
+  provider.isRefusing = true
+  await isAlike(t, send, { status: 502, body: { code: 'sms_failed' } })
+})
+
+t.test('without the guard, or with a guard that only tells, neither', async (t) => {
+  for (const mode of ['off', 'observe']) {
+    const { service: { send }, isAlike } = await watchedService(t, { SMS_GUARD: mode, SMS_GUARD_BLOCK_SENDS: '1000' })
+    await isAlike(t, send, { status: 200 })
+  }
+})
