@@ -140,12 +140,12 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     })
     await guarded.register(profileRoutes, { prefix: '/profile', addresses: addressesRepository(app.db) })
   }, { prefix: '/api/v1' })
-  await app.register(healthRoutes, { prefix: '/health' })
+  await app.register(healthRoutes, { prefix: '/health', clock })
 
   refuseOtherMethods(app, allowed)
   if (['debug', 'trace'].includes(config.logLevel)) {
     app.addHook('onResponse', async (request, reply) => {
-      request.log.debug({ event: 'answer', status: reply.statusCode, method: request.method, route: request.routeOptions.url, request_id: request.id })
+      if (reply.statusCode < 500) request.log.debug({ event: 'answer', status: reply.statusCode, method: request.method, route: request.routeOptions.url, request_id: request.id })
     })
   }
   return app

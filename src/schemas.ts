@@ -5,7 +5,8 @@ import { languages, marketIds, type Language, type MarketId } from './markets.js
 export const formats = {
   /** Text that PostgreSQL stores as it came: no NUL, no half of a surrogate pair. */
   text: (value: string) => !value.includes('\0') && value.isWellFormed(),
-  'http-url': (value: string) => /^https?:\/\/[^\s"<>\\^`{|}]+$/i.test(value) && URL.canParse(value) && formats.text(value)
+  /** The URL standard lets control characters pass; no picture needs one. */
+  'http-url': (value: string) => /^https?:\/\/[^\s\p{Cc}"<>\\^`{|}]+$/iu.test(value) && URL.canParse(value) && formats.text(value)
 }
 
 /** Text of at most `maxLength` characters (code points, as PostgreSQL counts them) that is not blank. */

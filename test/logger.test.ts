@@ -211,6 +211,14 @@ t.test('other answers are told at debug and below only', async (t) => {
   }
 })
 
+t.test('an answer of 500 and above is one line at any level', async (t) => {
+  for (const level of ['info', 'trace']) {
+    const service = await testService(t, { env: { LOG_LEVEL: level }, overrides: { newNonce: () => { throw new Error('a bug') } } })
+    t.equal((await service.request('POST', '/auth/send-verification', { body: { phone: newPhone() }, headers: { 'x-request-id': 'bug' } })).status, 500)
+    t.match(service.log.map((line) => JSON.parse(line) as Json).filter(({ request_id: id }) => id === 'bug'), [{ level: 50, event: 'error', status: 500 }], level)
+  }
+})
+
 t.test('silent is silent', async (t) => {
   const service = await testService(t, { env: { LOG_LEVEL: 'silent' } })
   await service.login(newPhone())

@@ -75,7 +75,7 @@ export function isDatabaseUnavailable (error: unknown): boolean {
 
 /** What pg and its pool throw outside of a query: a system error code, or one of these messages. */
 const isConnectionError = (error: unknown) => error instanceof Error &&
-  (/^E[A-Z]+$/.test((error as NodeJS.ErrnoException).code ?? '') ||
+  (/^E(?!RR_)[A-Z_]+$/.test((error as NodeJS.ErrnoException).code ?? '') ||
    /^(timeout exceeded when trying to connect|Connection terminated|Query read timeout|Client has encountered)/.test(error.message))
 
 declare module 'fastify' {

@@ -1,4 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { sql } from 'drizzle-orm'
 import { Type } from 'typebox'
 import { users } from '../db/schema.js'
 import type { OutageLog } from '../logger.js'
@@ -9,17 +10,39 @@ const ReadySchema = Type.Object({
   checks: Type.Object({ database: State, redis: State })
 })
 
+/** Clocks that differ by more are told, in milliseconds: the one issues tokens, the other checks them. */
+const maxClockDifferenceMs = 5000
+
+interface Options {
+  /** Milliseconds since the epoch. */
+  clock: () => number
+}
+
 /** Probes for an orchestrator: the process lives; it can serve. */
-export const healthRoutes: FastifyPluginAsyncTypebox = async (app) => {
+export const healthRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { clock }) => {
   // Asks for the table itself: a database without users cannot sign anybody in.
-  const probe = app.db.select({ id: users.id }).from(users).limit(0).prepare(app.db.statementName('ready'))
+  const probe = sql`SELECT extract(epoch FROM clock_timestamp())::float8 * 1000 AS now, EXISTS (SELECT FROM ${users} LIMIT 0)`
+  let isDifferenceTold = false
+
+  async function checkDatabase () {
+    const earliest = clock()
+    const { rows: [row] } = await app.db.execute<{ now: number }>(probe)
+    const { now } = row as { now: number }
+    const differenceMs = Math.max(earliest - now, now - clock(), 0)
+    if (differenceMs > maxClockDifferenceMs && !isDifferenceTold) {
+      app.log.warn({ event: 'clock_difference', seconds: Math.round(differenceMs / 1000) },
+        'the clocks of this process and of PostgreSQL differ: run NTP on both hosts')
+    }
+    isDifferenceTold = differenceMs > maxClockDifferenceMs
+  }
+
   const state = (check: Promise<unknown>, outage: OutageLog) => check.then(
     () => { outage.up(); return 'up' as const },
     (error: unknown) => { outage.down(error); return 'down' as const })
 
   const check = async () => {
     const [database, redis] = await Promise.all([
-      state(probe.execute(), app.databaseOutage),
+      state(checkDatabase(), app.databaseOutage),
       app.redis ? state(app.redis.ping(), app.redisOutage) : 'up' as const
     ])
     return { database, redis }

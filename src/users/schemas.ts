@@ -27,8 +27,7 @@ export const getUserSchema = { response: { 200: UserSchema, ...problems(400, 401
 export const patchUserSchema = {
   body: Type.Object({
     full_name: Type.Optional(Nullable(RequiredText(255))),
-    // The URL standard lets control characters pass; no picture needs one.
-    profile_image_url: Type.Optional(Nullable(Type.String({ maxLength: 500, format: 'http-url', pattern: '^\\P{Cc}*$' }))),
+    profile_image_url: Type.Optional(Nullable(Type.String({ maxLength: 500, format: 'http-url' }))),
     language: Type.Optional(LanguageSchema)
   }),
   response: { 200: UserSchema, ...problems(400, 401, 413, 415, 422, 503) }

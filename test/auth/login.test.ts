@@ -188,16 +188,6 @@ t.test('a row of NULLs, of an unknown market and language, signs in like any oth
   }
 })
 
-for (const isNamed of [true, false]) {
-  t.test(`DATABASE_PREPARED_STATEMENTS=${isNamed} signs in ${isNamed ? 'with' : 'without'} statements that a connection has to keep`, async (t) => {
-    const service = await testService(t, { env: { DATABASE_PREPARED_STATEMENTS: String(isNamed), DATABASE_POOL_MAX: '1' } })
-    const { token } = await service.login(newPhone())
-    t.equal((await service.request('GET', '/api/v1/users/me', { token })).status, 200)
-    const { rows } = await service.app.db.pool.query('SELECT name FROM pg_prepared_statements')
-    t.equal(rows.length > 0, isNamed)
-  })
-}
-
 t.test('a number signs in to the same account however it is typed', async (t) => {
   const service = await hastyService(t)
   const phone = newPhone('us')

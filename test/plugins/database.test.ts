@@ -113,6 +113,10 @@ t.test('what the database refuses because of us is a bug, all else means that it
     t.equal(sqlState(error), state)
     t.equal(isDatabaseUnavailable(error), outages.includes(state), state)
   }
+  for (const code of ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN']) {
+    t.equal(isDatabaseUnavailable(Object.assign(new Error('connect'), { code })), true, code)
+  }
+  t.equal(isDatabaseUnavailable(Object.assign(new Error('bug'), { code: 'ERR_INVALID_ARG_TYPE' })), false)
   t.equal(isDatabaseUnavailable(new TypeError('x is not a function')), false)
   t.equal(isDatabaseUnavailable('Connection terminated'), false)
   t.equal(sqlState(new Error('42P01')), undefined)

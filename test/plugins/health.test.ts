@@ -51,6 +51,21 @@ t.test('ready follows both stores as they go and come back; live does not', asyn
   ])
 })
 
+t.test('clocks of service and database more than 5 s apart are told, once', async (t) => {
+  let ahead = 4000
+  const { request, log } = await testService(t, { overrides: { clock: () => Date.now() + ahead } })
+  const told = () => log.map((line) => JSON.parse(line)).filter(({ event }) => event === 'clock_difference')
+  const probe = async () => { t.equal((await request('GET', '/health/ready')).status, 200) }
+  await probe()
+  t.strictSame(told(), [])
+  for (const [difference, lines] of [[7000, 1], [7000, 1], [0, 1], [-7000, 2]] as const) {
+    ahead = difference
+    await probe()
+    t.match(told(), Array.from({ length: lines }, () => ({ level: 40, seconds: 7 })))
+    t.equal(told().length, lines)
+  }
+})
+
 t.test('a database without users is not ready, is told once, and becomes ready with the table', async (t) => {
   const database = await testDatabase(t, { isEmpty: true })
   const { request, log } = await testService(t, { database })
