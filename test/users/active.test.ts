@@ -1,6 +1,7 @@
 import t from 'tap'
 import { migrate } from '../../src/db/migrate.js'
 import { activeUsers, maxBatch, type ActiveUser } from '../../src/users/active.js'
+import { holdLock } from '../helpers/locks.js'
 import { startTestPostgres } from '../helpers/servers.js'
 import { newPhone, testService } from '../helpers/service.js'
 
@@ -46,6 +47,35 @@ t.test('a change is seen by the very next request, however many ask at once', as
   t.ok((await statuses()).every((status) => status === 200))
   await service.sql('UPDATE users SET is_active = FALSE')
   t.ok((await statuses()).every((status) => status === 401))
+})
+
+t.test('64 requests that arrive in one turn of the event loop are one statement, with each user in it once', async (t) => {
+  const service = await testService(t, { env: { LOG_LEVEL: 'info' } })
+  const people = await Promise.all(Array.from({ length: 16 }, () => service.login(newPhone())))
+  let statements = 0
+  service.app.db.pool.on('acquire', () => { statements++ })
+  const answers = await Promise.all(Array.from({ length: 64 }, (_, n) => service.app.inject({
+    url: '/api/v1/auth/verify-token', headers: { authorization: `Bearer ${people[n % 16]?.token}` }
+  })))
+  t.strictSame(answers.map((answer) => answer.json().user_id), Array.from({ length: 64 }, (_, n) => people[n % 16]?.user.id))
+  t.equal(statements, 1)
+})
+
+t.test('a request that comes while a statement is under way has one of its own, which sees what has changed since', async (t) => {
+  const service = await testService(t)
+  const { token, user } = await service.login(newPhone())
+  const ask = async () => (await service.request('GET', '/api/v1/auth/verify-token', { token })).status
+  const lock = await holdLock(t, service.database.url, `LOCK TABLE users IN ACCESS EXCLUSIVE MODE; UPDATE users SET is_active = FALSE WHERE id = ${user.id}`)
+  const first = ask()
+  await lock.isAwaited(1)
+  const second = ask()
+  await lock.isAwaited(2)
+  // The statement of the first fails, and nothing but the first with it.
+  await service.sql(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock' ORDER BY query_start LIMIT 1`)
+  t.equal(await first, 503)
+  await lock.release()
+  t.equal(await second, 401)
 })
 
 t.test('503 while PostgreSQL is away, for everybody who asks, and 200 once it is back', async (t) => {
