@@ -370,7 +370,7 @@ t.test('the gateway\'s endpoint answers 200, 401 or 503 and nothing else to all 
     ['Connection: close'], ['Connection: \xff'], ['Origin: https://app.example.com', 'Access-Control-Request-Method: DELETE', 'Access-Control-Request-Headers: authorization'], ['Origin: null'],
     ['Accept: text/html'], ['Accept-Encoding: *;q=0'], ['Accept-Version: 9.9.9'], ['If-None-Match: *'], ['If-Modified-Since: x'], ['Range: bytes=0-0'], ['Host: y'], ['Host: '],
     ['X-Request-Id: \xff'], ['X-Forwarded-For: \xff, , 999.1.1.1'], ['X-HTTP-Method-Override: DELETE'], ['Transfer-Encoding: chunked', 'Trailer: X'], ['Cookie: \xff'], ['Te: trailers'], ['Content-Encoding: br'],
-    ['__proto__: x'], ['constructor: x'], ['Keep-Alive: timeout=0'], [`X: ${'a'.repeat(15_000)}`], Array.from({ length: 1900 }, () => 'a:')]
+    ['__proto__: x'], ['constructor: x'], ['Keep-Alive: timeout=0'], [`X: ${'a'.repeat(15_000)}`], Array.from({ length: 500 }, () => 'a:')]
   for (const method of ['GET', 'POST', 'OPTIONS', 'DELETE', 'PROPFIND', 'QUERY', 'CONNECT']) for (const more of headers) await ask({ method, headers: more })
 
   for (const method of ['POST', 'PUT', 'GET', 'DELETE', 'QUERY']) {

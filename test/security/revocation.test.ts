@@ -153,7 +153,7 @@ t.test('Redis stopped: logout and a token that needs the mark are 503, the lates
   t.equal(await passes(service, token), 401)
 })
 
-t.test('of 50 workers that mix login, logout and requests none passes with a token from before a logout', async (t) => {
+t.test('of 50 workers that mix login, logout and requests none passes with a token from before a logout', { timeout: 90_000 }, async (t) => {
   const database = await testDatabase(t)
   const redis = await testRedis(t)
   const env = { CODE_RESEND_SECONDS: '1', CODE_SENDS_PER_HOUR: '1000', CODE_SENDS_PER_DAY: '1000', LOG_LEVEL: 'error' }
@@ -163,10 +163,15 @@ t.test('of 50 workers that mix login, logout and requests none passes with a tok
   // Either replica may send the code that the other one takes.
   const messages = () => [...first.sms, ...second.sms]
   const counts = { requests: 0, refused: 0, logins: 0, logouts: 0, violations: 0, unexpected: 0 }
-  const end = Date.now() + 20_000
+  // Twenty seconds, and on a machine with other work for as long as it takes to have seen enough.
+  const begin = Date.now()
+  const isEnough = () => counts.logins > 20 && counts.logouts > 20 && counts.requests > 500 && counts.refused > 100
+  const goesOn = () => Date.now() - begin < 20_000 || (!isEnough() && Date.now() - begin < 60_000)
+  /** On a busy machine a store may not answer in time: 503 lets nobody in. */
+  const unexpectedly = (status: number, ...expected: number[]) => { if (![503, ...expected].includes(status)) counts.unexpected++ }
 
   async function worker (phone: string, tokens: Map<string, { isDead: boolean }>) {
-    while (Date.now() < end) {
+    while (goesOn()) {
       const service = Math.random() < 0.5 ? first : second
       const held = [...tokens.keys()]
       const token = held[Math.floor(Math.random() * held.length)]
@@ -174,7 +179,7 @@ t.test('of 50 workers that mix login, logout and requests none passes with a tok
       if (action < 0.15 || token === undefined) {
         const sent = await service.send(phone)
         if (sent.status !== 200) {
-          if (sent.status !== 429) counts.unexpected++
+          unexpectedly(sent.status, 429)
           if (token === undefined) await new Promise((resolve) => setImmediate(resolve))
           continue
         }
@@ -183,20 +188,20 @@ t.test('of 50 workers that mix login, logout and requests none passes with a tok
         if (status === 200) {
           counts.logins++
           tokens.set(body.access_token, { isDead: false })
-        } else if (body.code !== 'invalid_code') counts.unexpected++
+        } else if (body.code !== 'invalid_code') unexpectedly(status)
       } else if (action < 0.2) {
         const before = [...tokens.values()]
         const { status } = await service.request('POST', '/auth/logout', { token })
         if (status === 200) {
           counts.logouts++
           for (const one of before) one.isDead = true
-        } else if (status !== 401) counts.unexpected++
+        } else unexpectedly(status, 401)
       } else {
         const wasDead = tokens.get(token)?.isDead
         const status = await passes(service, token)
         counts.requests++
         if (status === 401) counts.refused++
-        else if (status !== 200) counts.unexpected++
+        else unexpectedly(status, 200)
         if (wasDead && status === 200) counts.violations++
       }
     }
@@ -206,7 +211,7 @@ t.test('of 50 workers that mix login, logout and requests none passes with a tok
     return Array.from({ length: 5 }, () => worker(phone, tokens))
   }))
   t.match(counts, { violations: 0, unexpected: 0 })
-  t.ok(counts.logins > 20 && counts.logouts > 20 && counts.requests > 500 && counts.refused > 100, JSON.stringify(counts))
+  t.ok(isEnough(), JSON.stringify(counts))
 })
 
 t.test('marks in memory keep the latest logout', async (t) => {
