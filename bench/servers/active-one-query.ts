@@ -1,11 +1,12 @@
 import type { Database } from '../../src/plugins/database.js'
-import type { ActiveUser, ActiveUsers } from '../../src/users/active.js'
+import type { ActiveUsers } from '../../src/users/active.js'
 
 const text = 'SELECT is_active AS "isActive", floor(extract(epoch FROM last_login))::float8 AS "lastLogin" FROM users WHERE id = $1'
 
 /** The check as it is usually written: one prepared query for each request. */
 export function activeUsers ({ pool }: Database): ActiveUsers {
   return (id, callback) => {
-    pool.query<ActiveUser>({ name: 'active_user', text, values: [id] }).then(({ rows: [user] }) => callback(null, user), callback)
+    pool.query<{ isActive: boolean | null, lastLogin: number | null }>({ name: 'active_user', text, values: [id] })
+      .then(({ rows: [user] }) => callback(null, user?.isActive ? user.lastLogin : undefined), callback)
   }
 }

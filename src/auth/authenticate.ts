@@ -59,12 +59,12 @@ export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, jwtTtlSec
     const user = userOf(token)
     if (!user) return done(problem('invalid_token'))
 
-    findActive(user.id, (error, found) => {
+    findActive(user.id, (error, lastLogin) => {
       if (error) return done(error)
-      if (!found?.isActive) return done(problem('invalid_token'))
+      if (lastLogin === undefined) return done(problem('invalid_token'))
       request.user = user
       // The token of the latest login needs no look at the mark.
-      if (user.issuedAt === found.lastLogin) return done()
+      if (user.issuedAt === lastLogin) return done()
       marks.find(user.id).then(
         (mark) => { done(user.issuedAt > mark ? undefined : problem('invalid_token')) },
         done)

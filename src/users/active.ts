@@ -5,13 +5,8 @@ import { users } from '../db/schema.js'
 /** PostgreSQL is asked about at most so many users in one statement. */
 export const maxBatch = 1000
 
-export interface ActiveUser {
-  isActive: boolean
-  /** The second of the latest login, since the epoch; null where the row has none. */
-  lastLogin: number | null
-}
-
-type Callback = (error: Error | null, user?: ActiveUser) => void
+/** `lastLogin`: the second of an active user's latest login, since the epoch, or null; undefined where there is no active user. */
+type Callback = (error: Error | null, lastLogin?: number | null) => void
 
 export type ActiveUsers = ReturnType<typeof activeUsers>
 
@@ -21,15 +16,11 @@ export type ActiveUsers = ReturnType<typeof activeUsers>
  * A failing query fails its own batch only; how long one may take is bounded by the pool's query timeout.
  */
 export function activeUsers (db: Database) {
-  const query = db
-    .select({
-      id: users.id,
-      isActive: users.isActive,
-      lastLogin: sql<number | null>`floor(extract(epoch from ${users.lastLogin}))::float8`
-    })
-    .from(users)
-    .where(sql`${users.id} = ANY(${sql.placeholder('ids')}::int[])`)
-    .prepare(db.statementName('active_users'))
+  // One row and one parameter however many users: to read and write one for each would cost more than all the rest.
+  const lastLogins = sql<Record<number, number | null> | null>`
+    json_object_agg(${users.id}, floor(extract(epoch from ${users.lastLogin}))) FILTER (WHERE ${users.isActive})`
+  const query = db.select({ lastLogins }).from(users)
+    .where(sql`${users.id} = ANY(${sql.placeholder('ids')}::int[])`).prepare(db.statementName('active_users'))
 
   let waiting = new Map<number, Callback[]>()
 
@@ -38,26 +29,22 @@ export function activeUsers (db: Database) {
     const batch = waiting
     if (batch.size === 0) return
     waiting = new Map()
-    let rows
+    let found: Record<number, number | null>
     try {
-      rows = await query.execute({ ids: [...batch.keys()] })
+      const [row] = await query.execute({ ids: `{${[...batch.keys()].join()}}` })
+      found = row?.lastLogins ?? {}
     } catch (error) {
       for (const callbacks of batch.values()) {
         for (const callback of callbacks) callback(error as Error)
       }
       return
     }
-    for (const { id, isActive, lastLogin } of rows) {
-      const user = { isActive: isActive === true, lastLogin }
-      for (const callback of batch.get(id) as Callback[]) callback(null, user)
-      batch.delete(id)
-    }
-    for (const callbacks of batch.values()) {
-      for (const callback of callbacks) callback(null)
+    for (const [id, callbacks] of batch) {
+      for (const callback of callbacks) callback(null, found[id])
     }
   }
 
-  /** Looks a user up by id; `callback` gets undefined where there is no row. */
+  /** Looks a user up by id. */
   return function find (id: number, callback: Callback): void {
     const callbacks = waiting.get(id)
     if (callbacks) {

@@ -1,30 +1,36 @@
 import t from 'tap'
 import { migrate } from '../../src/db/migrate.js'
-import { activeUsers, maxBatch, type ActiveUser } from '../../src/users/active.js'
+import { activeUsers, maxBatch } from '../../src/users/active.js'
 import { holdLock } from '../helpers/locks.js'
 import { startTestPostgres } from '../helpers/servers.js'
 import { newPhone, testService } from '../helpers/service.js'
 
-type Found = ActiveUser | undefined | Error
+type Found = number | null | undefined | Error
 
 t.test('one statement answers all that ask in the same turn, each with its own row', async (t) => {
   const { app, sql } = await testService(t)
   await sql(`INSERT INTO users (phone_number, is_active, last_login) VALUES
-    ('+996555000001', TRUE, '2024-02-29 12:00:00.9'), ('+996555000002', FALSE, NULL), ('+996555000003', NULL, '1969-12-31 23:59:59')`)
+    ('+996555000001', TRUE, '2024-02-29 12:00:00.9'), ('+996555000002', FALSE, now()), ('+996555000003', NULL, now()),
+    ('+996555000004', TRUE, '1969-12-31 23:59:59.9'), ('+996555000005', TRUE, NULL)`)
   const find = activeUsers(app.db)
-  const ask = (id: number) => new Promise<Found>((resolve) => find(id, (error, user) => resolve(error ?? user)))
+  const ask = (id: number) => new Promise<Found>((resolve) => find(id, (error, lastLogin) => resolve(error ?? lastLogin)))
   let statements = 0
   app.db.pool.on('acquire', () => { statements++ })
 
-  t.strictSame(await Promise.all([1, 2, 3, 1, 4, 2_147_483_647].map(ask)), [
-    { isActive: true, lastLogin: 1_709_208_000 },
-    { isActive: false, lastLogin: null },
-    { isActive: false, lastLogin: -1 },
-    { isActive: true, lastLogin: 1_709_208_000 },
-    undefined,
-    undefined
-  ])
+  t.strictSame(await Promise.all([1, 2, 3, 1, 4, 5, 6, 2_147_483_647].map(ask)),
+    [1_709_208_000, undefined, undefined, 1_709_208_000, -1, null, undefined, undefined])
   t.equal(statements, 1)
+})
+
+t.test('a row with a time that is none fails nobody', async (t) => {
+  const service = await testService(t)
+  const [{ token }, { user }] = [await service.login(newPhone()), await service.login(newPhone())]
+  await service.sql("UPDATE users SET last_login = 'infinity' WHERE id = $1", [user.id])
+  const find = activeUsers(service.app.db)
+  const found = await Promise.all([1, 2].map((id) => new Promise<unknown>((resolve) => find(id, (error, lastLogin) => resolve(error ?? lastLogin)))))
+  t.equal(found[0], JSON.parse(Buffer.from(token.split('.')[1] as string, 'base64url').toString()).iat)
+  t.notOk(found[1] instanceof Error)
+  t.equal((await service.request('GET', '/api/v1/auth/verify-token', { token })).status, 200)
 })
 
 t.test('no statement asks about more than so many users', async (t) => {
@@ -34,8 +40,8 @@ t.test('no statement asks about more than so many users', async (t) => {
   let statements = 0
   app.db.pool.on('acquire', () => { statements++ })
   const found = await Promise.all(Array.from({ length: 2 * maxBatch + 1 }, (_, index) =>
-    new Promise<Found>((resolve) => find(index + 1, (error, user) => resolve(error ?? user)))))
-  t.strictSame(found, [...Array.from({ length: 2 * maxBatch }, (_, index) => ({ isActive: index % 2 === 1, lastLogin: null })), undefined])
+    new Promise<Found>((resolve) => find(index + 1, (error, lastLogin) => resolve(error ?? lastLogin)))))
+  t.strictSame(found, [...Array.from({ length: 2 * maxBatch }, (_, index) => index % 2 === 1 ? null : undefined), undefined])
   t.equal(statements, 3)
 })
 
