@@ -1,6 +1,7 @@
 import { hkdfSync, randomBytes } from 'node:crypto'
 import { isIP } from 'node:net'
 import proxyAddr from '@fastify/proxy-addr'
+import { parseRedisUrl } from './redis-url.js'
 
 /** The value that .env.example carries, known to everybody. */
 export const exampleJwtSecret = 'replace-me-with-at-least-32-random-bytes'
@@ -77,7 +78,10 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
 
   const databaseUrl = read.url('DATABASE_URL', ['postgres:', 'postgresql:'])
   required('DATABASE_URL', databaseUrl)
-  const redisUrl = read.url('REDIS_URL', ['redis:', 'rediss:'])
+  const redisUrl = read.text('REDIS_URL')
+  if (redisUrl !== undefined && !parseRedisUrl(redisUrl)) {
+    problems.push('REDIS_URL must be redis://… or rediss://…, several of these joined by commas, or redis+sentinel://host:port,host:port/name')
+  }
   if (isProduction) required('REDIS_URL', redisUrl)
 
   const jwtSecret = readSecret('JWT_SECRET') ?? randomBytes(32).toString('base64')

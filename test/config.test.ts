@@ -99,7 +99,8 @@ t.test('an autofill line that no phone would understand is refused', async (t) =
 /** Every URL: values that are taken as they are, and values that are not. */
 const urls: Array<[name: string, key: keyof Config, good: string[], bad: string[]]> = [
   ['DATABASE_URL', 'databaseUrl', ['postgres://u:p@h:1/d', 'postgresql://h/d?sslmode=require'], ['mysql://h/d', 'h:5432/d', 'postgres', 'postgres://h:port/d']],
-  ['REDIS_URL', 'redisUrl', ['redis://h', 'rediss://:p@h:6380/1'], ['http://h', 'h:6379', 'redis', 'redis://h:port']],
+  ['REDIS_URL', 'redisUrl', ['redis://h', 'rediss://:p@h:6380/1', 'redis://a:1,redis://b:2', 'redis+sentinel://a:1,b:2/name', 'redis+sentinel://u:p%40@[::1]/name?tls=true'],
+    ['http://h', 'h:6379', 'redis', 'redis://h:port', 'redis://', 'redis://a,http://b', 'redis+sentinel://a:1', 'redis+sentinel://a:x/name', 'redis+sentinel://u:%zz@a/name', 'redis+sentinel://a/name?tls=1']],
   ['SMS_WEBHOOK_URL', 'smsWebhookUrl', ['https://h/p?q=1', 'http://h:8080/'], ['ftp://h/', 'h/p', 'https://', 'https://user:password@h/', 'https://user@h/']]
 ]
 

@@ -1,14 +1,19 @@
 import { once } from 'node:events'
 import fp from 'fastify-plugin'
-import { Redis } from 'ioredis'
+import { Cluster, Redis as Server } from 'ioredis'
 import type { Config } from '../config.js'
 import { problem } from '../errors.js'
 import { outageLog, type OutageLog } from '../logger.js'
+import { parseRedisUrl, type RedisTarget } from '../redis-url.js'
 
 const connectTimeoutMs = 1000
 const commandTimeoutMs = 1000
 /** A connection that owes an answer for so long is given up: its host may have gone without a word. */
 const socketTimeoutMs = 1500
+/** How often the nodes of a Cluster are asked who has which slots, so that a failover is noticed. */
+const slotsRefreshMs = 1000
+
+export type Redis = Server | Cluster
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -39,28 +44,69 @@ export function redisScript<Reply> (redis: Redis, name: string, lua: string) {
   return run
 }
 
-export type { Redis }
+const retryStrategy = (attempt: number) => Math.min(attempt * 50, 500)
+
+/** Bounds for each connection. A command waits for nothing: it fails at once while Redis is away, and is never sent twice. */
+const bounded = {
+  connectTimeout: connectTimeoutMs,
+  commandTimeout: commandTimeoutMs,
+  socketTimeout: socketTimeoutMs,
+  autoResendUnfulfilledCommands: false,
+  maxRetriesPerRequest: 0,
+  // A master that became a replica keeps its connections.
+  reconnectOnError: ({ message }: Error) => message.startsWith('READONLY')
+}
+
+/** Connects to one server, to a Cluster, or to the master that the Sentinels name. */
+function connect (target: RedisTarget): Redis {
+  if ('server' in target) return new Server(target.server, { ...bounded, enableOfflineQueue: false, retryStrategy })
+  if ('nodes' in target) {
+    const { protocol, username, password } = new URL(target.nodes[0] as string)
+    return new Cluster(target.nodes, {
+      enableOfflineQueue: false,
+      clusterRetryStrategy: retryStrategy,
+      slotsRefreshTimeout: connectTimeoutMs,
+      slotsRefreshInterval: slotsRefreshMs,
+      // Zero: what a lost connection owed may have been run.
+      retryDelayOnFailover: 0,
+      // Names stay names, or no certificate would fit them.
+      dnsLookup: (address, callback) => callback(null, address),
+      redisOptions: {
+        ...bounded,
+        username: decodeURIComponent(username),
+        password: decodeURIComponent(password),
+        ...(protocol === 'rediss:' && { tls: {} })
+      }
+    })
+  }
+  const { sentinels, name, username, password, isTls } = target
+  return new Server({
+    ...bounded,
+    enableOfflineQueue: false,
+    retryStrategy,
+    sentinels,
+    name,
+    sentinelCommandTimeout: commandTimeoutMs,
+    sentinelRetryStrategy: retryStrategy,
+    username,
+    password,
+    sentinelUsername: username,
+    sentinelPassword: password,
+    ...(isTls && { tls: {}, sentinelTLS: {}, enableTLSForSentinelMode: true })
+  })
+}
 
 export default fp<Config>(async (app, { redisUrl }) => {
   const outage = outageLog(app.log, 'Redis')
   app.decorate('redisOutage', outage)
   if (redisUrl === undefined) {
-    app.decorate('redis', null)
+    app.decorate<Redis | null>('redis', null)
     return
   }
-  const redis = new Redis(redisUrl, {
-    connectTimeout: connectTimeoutMs,
-    commandTimeout: commandTimeoutMs,
-    socketTimeout: socketTimeoutMs,
-    // A command waits for nothing: it fails at once while Redis is away, and is never sent a second time.
-    enableOfflineQueue: false,
-    autoResendUnfulfilledCommands: false,
-    maxRetriesPerRequest: 0,
-    retryStrategy: (attempt) => Math.min(attempt * 50, 500)
-  })
+  const redis = connect(parseRedisUrl(redisUrl) as RedisTarget)
   redis.on('error', outage.down)
   redis.on('ready', outage.up)
-  app.decorate('redis', redis)
+  app.decorate<Redis | null>('redis', redis)
   app.addHook('onClose', async () => { redis.disconnect() })
   // The first requests should find it ready; when it is away the service starts all the same.
   await once(redis, 'ready', { signal: AbortSignal.timeout(connectTimeoutMs) }).catch(() => undefined)

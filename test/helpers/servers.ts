@@ -32,12 +32,12 @@ export async function temporaryFolder () {
 }
 
 /** A Redis that keeps nothing on disk, with a thousand databases so that each test file has its own. */
-export async function startRedis ({ port, args = [] }: { port?: number, args?: string[] } = {}) {
+export async function startRedis ({ port, configFile, password, args = [] }: { port?: number, configFile?: string, password?: string | undefined, args?: string[] } = {}) {
   const chosenPort = port ?? await freePort()
   const child = spawn(redisBinary(), [
-    '--port', String(chosenPort), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--databases', '1000', ...args
+    ...configFile ? [configFile] : [], '--port', String(chosenPort), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--databases', '1000', ...password ? ['--requirepass', password] : [], ...args
   ], { stdio: 'ignore' })
-  const client = new Redis({ host: '127.0.0.1', port: chosenPort, retryStrategy: () => 20, maxRetriesPerRequest: null })
+  const client = new Redis({ host: '127.0.0.1', port: chosenPort, ...(password && { password }), retryStrategy: () => 20, maxRetriesPerRequest: null })
   client.on('error', () => {})
   await client.ping()
   client.disconnect()

@@ -1,0 +1,162 @@
+import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
+import { createServer, type AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { Redis } from 'ioredis'
+import t, { type Test } from 'tap'
+import { freePort } from '../../src/dev-postgres.js'
+import { until } from '../helpers/processes.js'
+import { startRedis, temporaryFolder } from '../helpers/servers.js'
+import { newPhone, testRedis, testService, type Service } from '../helpers/service.js'
+
+/** A Redis server of a test in a folder of its own, and a client of it. */
+async function startNode (t: Test, args: string[], password?: string) {
+  const folder = await temporaryFolder()
+  // A Sentinel keeps what it knows in its configuration.
+  const configFile = join(folder.path, 'redis.conf')
+  await writeFile(configFile, '')
+  const server = await startRedis({ configFile, password, args: ['--dir', folder.path, ...args] })
+  const redis = new Redis(server.url, { ...(password && { password }) })
+  redis.on('error', () => {})
+  t.teardown(async () => {
+    redis.disconnect()
+    await server.stop()
+    await folder.remove()
+  })
+  return { ...server, redis }
+}
+
+/** Three masters that share the slots; the first of them has a replica. */
+async function startCluster (t: Test) {
+  const start = async () => startNode(t, [
+    '--cluster-enabled', 'yes', '--cluster-node-timeout', '1000', '--cluster-port', String(await freePort()), '--cluster-replica-validity-factor', '0'
+  ])
+  const nodes = await Promise.all(Array.from({ length: 4 }, start))
+  const [first, second, third, replica] = nodes as [typeof nodes[0], typeof nodes[0], typeof nodes[0], typeof nodes[0]]
+  for (const [index, { redis }] of [first, second, third].entries()) {
+    await redis.call('CLUSTER', 'ADDSLOTSRANGE', Math.ceil(index * 16384 / 3), Math.ceil((index + 1) * 16384 / 3) - 1)
+  }
+  const busPort = async ({ redis }: typeof first) => (await redis.config('GET', 'cluster-port') as [string, string])[1]
+  for (const other of [second, third, replica]) {
+    await first.redis.call('CLUSTER', 'MEET', '127.0.0.1', other.port, await busPort(other))
+  }
+  const info = async ({ redis }: typeof first) => String(await redis.call('CLUSTER', 'INFO'))
+  await until(async () => (await Promise.all(nodes.map(info))).every((text) => text.includes('cluster_known_nodes:4') && text.includes('cluster_state:ok')))
+  await replica.redis.call('CLUSTER', 'REPLICATE', String(await first.redis.call('CLUSTER', 'MYID')))
+  await until(async () => (await replica.redis.info('replication')).includes('master_link_status:up'))
+  return { nodes, first, replica, url: [second, third].map(({ port }) => `redis://localhost:${port}`).join() }
+}
+
+/** One master, one replica, and a Sentinel that watches them. */
+async function startSentinel (t: Test, password?: string) {
+  const auth = password ? ['--masterauth', password] : []
+  const master = await startNode(t, auth, password)
+  const replica = await startNode(t, [...auth, '--replicaof', `127.0.0.1 ${master.port}`], password)
+  await until(async () => (await replica.redis.info('replication')).includes('master_link_status:up'))
+  const { redis: sentinel, port } = await startNode(t, ['--sentinel'], password)
+  const call = (...args: [string, ...Array<string | number>]) => sentinel.call('SENTINEL', ...args)
+  await call('DEBUG', 'info-period', 200, 'ping-period', 100)
+  await call('MONITOR', 'main', '127.0.0.1', master.port, 1)
+  if (password) await call('SET', 'main', 'auth-pass', password)
+  await call('SET', 'main', 'down-after-milliseconds', 500)
+  await call('SET', 'main', 'failover-timeout', 2000)
+  const isGood = (replicas: unknown) => JSON.stringify(replicas).includes('"master-link-status","ok"')
+  await until(async () => isGood(await call('REPLICAS', 'main')))
+  const credentials = password ? `:${encodeURIComponent(password)}@` : ''
+  return { master, replica, call, url: `redis+sentinel://${credentials}127.0.0.1:${port}/main` }
+}
+
+/** Signs in, is recognized, signs out, and is recognized no more: codes, limits, guard and mark all live in Redis. */
+async function walk (t: Test, service: Service) {
+  const { token } = await service.login(newPhone())
+  const path = '/api/v1/users/me'
+  t.equal((await service.request('GET', path, { token })).status, 200)
+  t.equal((await service.request('POST', '/auth/logout', { token })).status, 200)
+  t.equal((await service.request('GET', path, { token })).status, 401)
+}
+
+const isReady = async ({ request }: Service) => (await request('GET', '/health/ready')).body.status === 'ok'
+
+t.test('a Redis Cluster: every script keeps to one slot, and the loss of a master is survived', async (t) => {
+  const cluster = await startCluster(t)
+  const service = await testService(t, { redis: { url: cluster.url, redis: cluster.first.redis } })
+  await until(() => isReady(service))
+  for (let i = 0; i < 20; i++) await walk(t, service)
+  const sizes = await Promise.all(cluster.nodes.slice(0, 3).map(({ redis }) => redis.dbsize()))
+  t.ok(sizes.every((size) => size > 0), 'the keys are spread over all masters')
+
+  const phones = Array.from({ length: 12 }, () => newPhone())
+  for (const phone of phones) t.equal((await service.send(phone)).status, 200)
+  // What is not yet copied is lost with the master, here as in any Redis.
+  await cluster.first.redis.wait(1, 1000)
+  await cluster.first.stop()
+  const verify = async (phone: string) => (await service.verify(phone, service.codeOf(phone))).status
+  const statuses = await Promise.all(phones.map(verify))
+  t.ok(statuses.every((status) => status === 200 || status === 503), statuses.join())
+  t.ok(statuses.includes(503), 'some numbers live on the master that is gone')
+  for (const [index, phone] of phones.entries()) {
+    let status = statuses[index]
+    await until(async () => {
+      if (status === 503) status = await verify(phone)
+      return status !== 503
+    })
+    t.equal(status, 200, 'the code of before still works')
+  }
+  await walk(t, service)
+})
+
+for (const password of [undefined, 'p@ss:word']) {
+  t.test(`Sentinel, ${password ? 'with' : 'without'} a password: the master that it names is used, the next one after a failover`, async (t) => {
+    const { master, replica, url } = await startSentinel(t, password)
+    const service = await testService(t, { redis: { url, redis: master.redis } })
+    await until(() => isReady(service))
+    await walk(t, service)
+    const phone = newPhone()
+    t.equal((await service.send(phone)).status, 200)
+    await master.redis.wait(1, 1000)
+    await master.stop()
+    let status = (await service.verify(phone, service.codeOf(phone))).status
+    t.equal(status, 503)
+    await until(async () => {
+      status = (await service.verify(phone, service.codeOf(phone))).status
+      return status !== 503
+    })
+    t.equal(status, 200, 'the code of before still works')
+    t.match(await replica.redis.info('replication'), /role:master/)
+    await walk(t, service)
+  })
+}
+
+t.test('a master that has become a replica is left for the one that is master now', async (t) => {
+  const { master, replica, call, url } = await startSentinel(t)
+  const service = await testService(t, { redis: { url, redis: master.redis } })
+  await until(() => isReady(service))
+  await walk(t, service)
+  await call('FAILOVER', 'main')
+  await until(async () => (await master.redis.info('replication')).includes('role:slave') && (await replica.redis.info('replication')).includes('role:master'))
+  await until(async () => (await service.send(newPhone())).status === 200)
+  await walk(t, service)
+})
+
+for (const [what, url] of [
+  ['a server', (port: number) => `rediss://127.0.0.1:${port}`],
+  ['the nodes of a Cluster', (port: number) => `rediss://u:p%40@127.0.0.1:${port},rediss://127.0.0.1:${port}`],
+  ['a Sentinel', (port: number) => `redis+sentinel://u:p%40@127.0.0.1:${port}/main?tls=true`]
+] as const) {
+  t.test(`${what} that is asked for by TLS is spoken to by nothing else`, async (t) => {
+    const handshakeRecord = 22
+    const firstBytes: Array<number | undefined> = []
+    const server = createServer((socket) => {
+      socket.on('error', () => {}).once('data', (data) => {
+        firstBytes.push(data[0])
+        socket.destroy()
+      })
+    }).listen(0, '127.0.0.1')
+    t.teardown(() => server.close())
+    await once(server, 'listening')
+    const { redis } = await testRedis(t)
+    await testService(t, { redis: { url: url((server.address() as AddressInfo).port), redis } })
+    await until(() => firstBytes.length > 0)
+    t.ok(firstBytes.every((byte) => byte === handshakeRecord), firstBytes.join())
+  })
+}
