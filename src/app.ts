@@ -19,6 +19,7 @@ import type { Config } from './config.js'
 import { problem } from './errors.js'
 import { logEvent, loggerOptions } from './logger.js'
 import database from './plugins/database.js'
+import drain from './plugins/drain.js'
 import { healthRoutes } from './plugins/health.js'
 import { methodsByPath, refuseOtherMethods } from './plugins/methods.js'
 import problems, { refuseUnknownPath, sendProblem } from './plugins/problem.js'
@@ -94,6 +95,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   }
   readJson(app)
   await app.register(problems)
+  await app.register(drain)
   if (config.corsOrigins.length > 0) await app.register(cors, corsOptions(config))
   app.addHook('onRequest', refuseUnknownPath)
   const allowed = methodsByPath(app)

@@ -7,7 +7,7 @@ type Env = Record<string, string | undefined>
 
 const complete = productionEnv('postgres://user:database-password@db.example:5432/app', 'redis://:redis-password@redis.example:6379')
 /** Production with nothing set but what it requires. */
-const required: Env = { ...complete, HOST: undefined, PORT: undefined, LOG_LEVEL: undefined, CODE_SECRET: undefined, RATE_LIMIT_IP_MAX: undefined, SMS_GUARD_BLOCK_SENDS: undefined, SMS_GUARD_MARKET_SENDS: undefined }
+const required: Env = { ...complete, HOST: undefined, PORT: undefined, LOG_LEVEL: undefined, DRAIN_SECONDS: undefined, CODE_SECRET: undefined, RATE_LIMIT_IP_MAX: undefined, SMS_GUARD_BLOCK_SENDS: undefined, SMS_GUARD_MARKET_SENDS: undefined }
 const development: Env = { NODE_ENV: 'development', DATABASE_URL: complete.DATABASE_URL }
 
 /** The names of the variables that are at fault, each with its whole line; none where the environment is taken. */
@@ -25,6 +25,7 @@ const names = (problems: string[]) => problems.map((problem) => problem.split(' 
 /** Every whole number: its name here, its default and its bounds, both of which are taken. */
 const integers: Array<[name: string, key: keyof Config, fallback: number, min: number, max: number]> = [
   ['PORT', 'port', 3000, 0, 65535],
+  ['DRAIN_SECONDS', 'drainSeconds', 5, 0, 600],
   ['DATABASE_POOL_MAX', 'databasePoolMax', 10, 1, 1000],
   ['JWT_TTL_SECONDS', 'jwtTtlSeconds', 1800, 1, 31_536_000],
   ['CODE_TTL_SECONDS', 'codeTtlSeconds', 300, 1, 600],
