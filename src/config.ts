@@ -78,7 +78,9 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
   const databaseUrl = read.url('DATABASE_URL', ['postgres:', 'postgresql:'])
   required('DATABASE_URL', databaseUrl)
   const redisUrl = read.url('REDIS_URL', ['redis:', 'rediss:'])
-  if (isProduction) required('REDIS_URL', redisUrl)
+  const webConcurrency = read.integer('WEB_CONCURRENCY', 1, 1, 1024)
+  // Codes in the memory of one worker are not known to the others.
+  if (isProduction || webConcurrency > 1) required('REDIS_URL', redisUrl)
 
   const jwtSecret = readSecret('JWT_SECRET') ?? randomBytes(32).toString('base64')
   if (isProduction) required('JWT_SECRET', read.text('JWT_SECRET'))
@@ -137,6 +139,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     host: read.text('HOST') ?? '0.0.0.0',
     port: read.integer('PORT', 3000, 0, 65535),
     logLevel: read.choice('LOG_LEVEL', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info'),
+    webConcurrency,
     drainSeconds: read.integer('DRAIN_SECONDS', 5, 0, 600),
     trustProxy,
     corsOrigins,

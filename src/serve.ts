@@ -2,6 +2,7 @@ import type { AddressInfo } from 'node:net'
 import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
 import { buildApp, type Overrides } from './app.js'
+import { onStopSignal } from './cluster.js'
 import { ConfigError, type Config } from './config.js'
 
 /** Longest time it may take to end after the drain, in milliseconds, before the process ends all the same. */
@@ -38,12 +39,11 @@ export async function serve (config: Config, overrides: Overrides = {}, onClosed
     await onClosed()
   })
   let isClosing = false
-  function stop (isUrgent: boolean) {
-    if (isUrgent || isClosing) haste.abort()
+  onStopSignal((signal) => {
+    if (signal === 'SIGINT' || isClosing) haste.abort()
     if (!isClosing) close()
     isClosing = true
-  }
-  process.on('SIGTERM', () => stop(false)).on('SIGINT', () => stop(true))
+  })
   await app.listen({ host: config.host, port: config.port })
   return { app, port: (app.server.address() as AddressInfo).port }
 }

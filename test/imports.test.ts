@@ -11,7 +11,7 @@ import ts from 'typescript'
 const layers: Array<[path: RegExp, layer: number]> = [
   [/^(server|dev|migrate)\.ts$/, 7],
   [/^serve\.ts$/, 6],
-  [/^app\.ts$/, 5],
+  [/^(app|cluster)\.ts$/, 5],
   [/^(auth|profile)\//, 4],
   [/^users\/|^db\/migrate\.ts$/, 3],
   [/^plugins\//, 2],
