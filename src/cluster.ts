@@ -1,7 +1,9 @@
 import cluster, { type Worker } from 'node:cluster'
 import { pino } from 'pino'
+import { AggregatorRegistry, type Registry } from 'prom-client'
 import type { Config } from './config.js'
 import { loggerOptions } from './logger.js'
+import { serveMetrics } from './metrics-server.js'
 
 const stopSignals = ['SIGINT', 'SIGTERM'] as const
 export type StopSignal = typeof stopSignals[number]
@@ -15,11 +17,18 @@ export function onStopSignal (stop: (signal: StopSignal) => void) {
   if (cluster.isWorker) process.on('message', (message) => { for (const signal of stopSignals) if (message === signal) stop(signal) })
 }
 
+/** Has a worker answer its primary, which adds the metrics of all workers up. */
+export function offerMetrics (registry: Registry) {
+  AggregatorRegistry.setRegistries(registry)
+  return new AggregatorRegistry()
+}
+
 /**
  * Runs `config.webConcurrency` workers of this process on one port (node:cluster) and starts another one for each that
- * dies. Ends with the last of them after a signal to stop, or with 1 if not even the first one could start.
+ * dies; METRICS_PORT shows the sum over them. Ends with the last of them after a signal to stop, or with 1 if not even the
+ * first one could start. Throws where METRICS_PORT cannot be had.
  */
-export function superviseWorkers (config: Config) {
+export async function superviseWorkers (config: Config): Promise<void> {
   const log = pino(loggerOptions(config.logLevel))
   const workers = new Set<Worker>()
   let isUp = false
@@ -51,6 +60,8 @@ export function superviseWorkers (config: Config) {
     stopping = signal
     for (const worker of workers) tell(worker, signal)
   })
+  const registry = new AggregatorRegistry()
+  await serveMetrics(config, () => registry.clusterMetrics())
   // The first one alone: what keeps it from starting is told once.
   fork()
 }

@@ -140,6 +140,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     port: read.integer('PORT', 3000, 0, 65535),
     logLevel: read.choice('LOG_LEVEL', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info'),
     webConcurrency,
+    metricsPort: read.integer('METRICS_PORT', 9464, 0, 65535),
     drainSeconds: read.integer('DRAIN_SECONDS', 5, 0, 600),
     trustProxy,
     corsOrigins,

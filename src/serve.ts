@@ -1,9 +1,11 @@
+import cluster from 'node:cluster'
 import type { AddressInfo } from 'node:net'
 import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
 import { buildApp, type Overrides } from './app.js'
-import { onStopSignal } from './cluster.js'
+import { offerMetrics, onStopSignal } from './cluster.js'
 import { ConfigError, type Config } from './config.js'
+import { serveMetrics } from './metrics-server.js'
 
 /** Longest time it may take to end after the drain, in milliseconds, before the process ends all the same. */
 const closeDelayMs = 15_000
@@ -44,6 +46,8 @@ export async function serve (config: Config, overrides: Overrides = {}, onClosed
     if (!isClosing) close()
     isClosing = true
   })
+  if (cluster.isWorker) offerMetrics(app.metrics)
+  else await serveMetrics(config, () => app.metrics.metrics())
   await app.listen({ host: config.host, port: config.port })
   return { app, port: (app.server.address() as AddressInfo).port }
 }

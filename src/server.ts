@@ -6,7 +6,7 @@ import { explain, fail, serve } from './serve.js'
 try {
   const config = loadConfig(process.env)
   if (config.webConcurrency > 1 && cluster.isPrimary) {
-    superviseWorkers(config)
+    await superviseWorkers(config)
   } else {
     const { app } = await serve(config)
     if (config.isProduction && config.isCodeSecretDerived) {

@@ -12,7 +12,7 @@ const layers: Array<[path: RegExp, layer: number]> = [
   [/^(server|dev|migrate)\.ts$/, 7],
   [/^serve\.ts$/, 6],
   [/^(app|cluster)\.ts$/, 5],
-  [/^(auth|profile)\//, 4],
+  [/^(auth|profile)\/|^metrics-server\.ts$/, 4],
   [/^users\/|^db\/migrate\.ts$/, 3],
   [/^plugins\//, 2],
   [/^(config|errors|logger|markets|schemas|client-address|keyed-digest|dev-postgres)\.ts$|^db\/schema\.ts$/, 1]

@@ -82,6 +82,7 @@ export const productionEnv = (databaseUrl: string, redisUrl: string): Record<str
   PORT: '0',
   LOG_LEVEL: 'trace',
   DRAIN_SECONDS: '0',
+  METRICS_PORT: '0',
   DATABASE_URL: databaseUrl,
   REDIS_URL: redisUrl,
   JWT_SECRET: randomBytes(32).toString('base64'),

@@ -10,7 +10,8 @@ t.test('one statement answers all that ask in the same turn, each with its own r
   const { app, sql } = await testService(t)
   await sql(`INSERT INTO users (phone_number, is_active, last_login) VALUES
     ('+996555000001', TRUE, '2024-02-29 12:00:00.9'), ('+996555000002', FALSE, NULL), ('+996555000003', NULL, '1969-12-31 23:59:59')`)
-  const find = activeUsers(app.db)
+  const counted: number[] = []
+  const find = activeUsers(app.db, (users, seconds) => { if (seconds > 0) counted.push(users) })
   const ask = (id: number) => new Promise<Found>((resolve) => find(id, (error, user) => resolve(error ?? user)))
   let statements = 0
   app.db.pool.on('acquire', () => { statements++ })
@@ -24,18 +25,21 @@ t.test('one statement answers all that ask in the same turn, each with its own r
     undefined
   ])
   t.equal(statements, 1)
+  t.strictSame(counted, [5])
 })
 
 t.test('no statement asks about more than so many users', async (t) => {
   const { app, sql } = await testService(t)
   await sql('INSERT INTO users (phone_number, is_active) SELECT \'+99655\' || n, n % 2 = 0 FROM generate_series(1, $1::int) n', [2 * maxBatch])
-  const find = activeUsers(app.db)
+  const counted: number[] = []
+  const find = activeUsers(app.db, (users) => { counted.push(users) })
   let statements = 0
   app.db.pool.on('acquire', () => { statements++ })
   const found = await Promise.all(Array.from({ length: 2 * maxBatch + 1 }, (_, index) =>
     new Promise<Found>((resolve) => find(index + 1, (error, user) => resolve(error ?? user)))))
   t.strictSame(found, [...Array.from({ length: 2 * maxBatch }, (_, index) => ({ isActive: index % 2 === 1, lastLogin: null })), undefined])
   t.equal(statements, 3)
+  t.strictSame(counted.sort((a, b) => a - b), [1, 1000, 1000])
 })
 
 t.test('a change is seen by the very next request, however many ask at once', async (t) => {
