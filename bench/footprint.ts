@@ -23,7 +23,7 @@ interface Program { script: string, readyPath: string, loadPath: string, env: En
 async function startUp ({ script, readyPath, env }: Program) {
   const port = await freePort()
   const start = performance.now()
-  const child = startProgram(script, { ...env, PORT: String(port) })
+  const child = startProgram(script, { ...env, PORT: String(port), METRICS_PORT: String(await freePort()) })
   const isReady = () => fetch(`http://127.0.0.1:${port}${readyPath}`).then(({ ok }) => ok, () => false)
   while (!await isReady()) {
     if (child.exitCode !== null) throw new Error(`${script} ended with ${child.exitCode}`)

@@ -17,9 +17,11 @@ import { leewaySeconds } from './auth/token.js'
 import { trustedProxies } from './client-address.js'
 import type { Config } from './config.js'
 import { problem } from './errors.js'
-import { logEvent, loggerOptions } from './logger.js'
+import { loggerOptions } from './logger.js'
 import database from './plugins/database.js'
+import drain from './plugins/drain.js'
 import { healthRoutes } from './plugins/health.js'
+import metrics from './plugins/metrics.js'
 import { methodsByPath, refuseOtherMethods } from './plugins/methods.js'
 import problems, { refuseUnknownPath, sendProblem } from './plugins/problem.js'
 import rateLimit from './plugins/rate-limit.js'
@@ -94,12 +96,14 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   }
   readJson(app)
   await app.register(problems)
+  await app.register(drain)
   if (config.corsOrigins.length > 0) await app.register(cors, corsOptions(config))
   app.addHook('onRequest', refuseUnknownPath)
   const allowed = methodsByPath(app)
 
   await app.register(database, config)
   await app.register(redis, config)
+  await app.register(metrics, config)
   await app.register(rateLimit, config)
   const marks = app.redis ? redisLogoutMarks(app.redis, config.jwtTtlSeconds + leewaySeconds) : memoryLogoutMarks()
   await app.register(authenticate, { ...config, marks, clock })
@@ -136,7 +140,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     await guarded.register(usersRoutes, {
       prefix: '/users',
       users,
-      deleteAccount: (request) => auth.deleteAccount(request.user.id, logEvent.bind(null, request))
+      deleteAccount: (request) => auth.deleteAccount(request.user.id, app.audit.bind(null, request))
     })
     await guarded.register(profileRoutes, { prefix: '/profile', addresses: addressesRepository(app.db) })
   }, { prefix: '/api/v1' })

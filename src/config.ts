@@ -82,7 +82,9 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
   if (redisUrl !== undefined && !parseRedisUrl(redisUrl)) {
     problems.push('REDIS_URL must be redis://… or rediss://…, several of these joined by commas, or redis+sentinel://host:port,host:port/name')
   }
-  if (isProduction) required('REDIS_URL', redisUrl)
+  const webConcurrency = read.integer('WEB_CONCURRENCY', 1, 1, 1024)
+  // Codes in the memory of one worker are not known to the others.
+  if (isProduction || webConcurrency > 1) required('REDIS_URL', redisUrl)
 
   const jwtSecret = readSecret('JWT_SECRET') ?? randomBytes(32).toString('base64')
   if (isProduction) required('JWT_SECRET', read.text('JWT_SECRET'))
@@ -141,6 +143,9 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     host: read.text('HOST') ?? '0.0.0.0',
     port: read.integer('PORT', 3000, 0, 65535),
     logLevel: read.choice('LOG_LEVEL', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info'),
+    webConcurrency,
+    metricsPort: read.integer('METRICS_PORT', 9464, 0, 65535),
+    drainSeconds: read.integer('DRAIN_SECONDS', 5, 0, 600),
     trustProxy,
     corsOrigins,
     databaseUrl: databaseUrl as string,

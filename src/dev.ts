@@ -13,7 +13,8 @@ process.once('SIGINT', leave).once('SIGTERM', leave)
 
 try {
   if (existsSync('.env')) process.loadEnvFile('.env')
-  const env: NodeJS.ProcessEnv = { NODE_ENV: 'development', ...process.env }
+  // No gateway has to notice that it ends.
+  const env: NodeJS.ProcessEnv = { NODE_ENV: 'development', DRAIN_SECONDS: '0', ...process.env }
   const embedded = env.DATABASE_URL ? undefined : await startPostgres(dataDir, { detached: true })
   if (embedded) env.DATABASE_URL = embedded.url
   try {

@@ -101,6 +101,7 @@ export function outageLog (log: FastifyBaseLogger, dependency: string) {
       if (!isDown) log.error({ event: 'dependency_down', dependency, err }, `${dependency} does not answer`)
       isDown = true
     },
+    isUp: () => !isDown,
     up () {
       if (isDown) log.info({ event: 'dependency_up', dependency }, `${dependency} answers again`)
       isDown = false

@@ -1,13 +1,14 @@
+import cluster from 'node:cluster'
 import type { AddressInfo } from 'node:net'
 import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
 import { buildApp, type Overrides } from './app.js'
+import { offerMetrics, onStopSignal } from './cluster.js'
 import { ConfigError, type Config } from './config.js'
+import { serveMetrics } from './metrics-server.js'
 
-/** Longest time a close may take, in milliseconds, before the process ends all the same. */
-const closeDelayMs = 10_000
-
-const stopSignals = ['SIGINT', 'SIGTERM'] as const
+/** Longest time it may take to end after the drain, in milliseconds, before the process ends all the same. */
+const closeDelayMs = 15_000
 
 /** Ends the process with one line for each thing that is wrong. */
 export function fail (...lines: string[]): never {
@@ -22,24 +23,31 @@ export function explain (error: unknown): string[] {
   return [code === 'EADDRINUSE' ? 'the port is in use, set PORT to another one' : message.replace(/\n.*/s, '')]
 }
 
-/** Builds the service, listens, and closes it on SIGTERM and SIGINT once everything in flight is answered. */
+/**
+ * Builds the service and listens. SIGTERM drains it, a second one hastens that; SIGINT, from a person at a terminal, does not
+ * wait for clients to go elsewhere. Either way everything in flight is answered before the process ends.
+ */
 export async function serve (config: Config, overrides: Overrides = {}, onClosed = async () => {}): Promise<{ app: FastifyInstance, port: number }> {
   const app = await buildApp(config, overrides)
-  const { close } = closeWithGrace({ delay: closeDelayMs, logger: false, skip: [...stopSignals] }, async ({ err }) => {
-    if (err) app.log.fatal({ event: 'crash', err }, 'ends after an error that nobody caught')
-    // A connection that is in use now is not kept for a next request, or the close would wait for that.
-    app.server.keepAliveTimeout = 1
+  const haste = new AbortController()
+  const delay = config.drainSeconds * 1000 + closeDelayMs
+  const { close } = closeWithGrace({ delay, logger: false, skip: ['SIGINT', 'SIGTERM'] }, async ({ err }) => {
+    if (err) {
+      app.log.fatal({ event: 'crash', err }, 'ends after an error that nobody caught')
+      haste.abort()
+    }
+    await app.drain(config.drainSeconds, haste.signal)
     await app.close()
     await onClosed()
   })
-  // npm passes on the Ctrl-C that came here as well: a second signal is no reason to drop what is in flight.
   let isClosing = false
-  for (const signal of stopSignals) {
-    process.on(signal, () => {
-      if (!isClosing) close()
-      isClosing = true
-    })
-  }
+  onStopSignal((signal) => {
+    if (signal === 'SIGINT' || isClosing) haste.abort()
+    if (!isClosing) close()
+    isClosing = true
+  })
+  if (cluster.isWorker) offerMetrics(app.metrics)
+  else await serveMetrics(config, () => app.metrics.metrics())
   await app.listen({ host: config.host, port: config.port })
   return { app, port: (app.server.address() as AddressInfo).port }
 }

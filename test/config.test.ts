@@ -7,7 +7,7 @@ type Env = Record<string, string | undefined>
 
 const complete = productionEnv('postgres://user:database-password@db.example:5432/app', 'redis://:redis-password@redis.example:6379')
 /** Production with nothing set but what it requires. */
-const required: Env = { ...complete, HOST: undefined, PORT: undefined, LOG_LEVEL: undefined, CODE_SECRET: undefined, RATE_LIMIT_IP_MAX: undefined, SMS_GUARD_BLOCK_SENDS: undefined, SMS_GUARD_MARKET_SENDS: undefined }
+const required: Env = { ...complete, HOST: undefined, PORT: undefined, LOG_LEVEL: undefined, DRAIN_SECONDS: undefined, METRICS_PORT: undefined, CODE_SECRET: undefined, RATE_LIMIT_IP_MAX: undefined, SMS_GUARD_BLOCK_SENDS: undefined, SMS_GUARD_MARKET_SENDS: undefined }
 const development: Env = { NODE_ENV: 'development', DATABASE_URL: complete.DATABASE_URL }
 
 /** The names of the variables that are at fault, each with its whole line; none where the environment is taken. */
@@ -25,6 +25,9 @@ const names = (problems: string[]) => problems.map((problem) => problem.split(' 
 /** Every whole number: its name here, its default and its bounds, both of which are taken. */
 const integers: Array<[name: string, key: keyof Config, fallback: number, min: number, max: number]> = [
   ['PORT', 'port', 3000, 0, 65535],
+  ['WEB_CONCURRENCY', 'webConcurrency', 1, 1, 1024],
+  ['DRAIN_SECONDS', 'drainSeconds', 5, 0, 600],
+  ['METRICS_PORT', 'metricsPort', 9464, 0, 65535],
   ['DATABASE_POOL_MAX', 'databasePoolMax', 10, 1, 1000],
   ['JWT_TTL_SECONDS', 'jwtTtlSeconds', 1800, 1, 31_536_000],
   ['CODE_TTL_SECONDS', 'codeTtlSeconds', 300, 1, 600],
@@ -187,6 +190,11 @@ t.test('development needs only a database, and makes keys of its own that differ
   t.ok(Buffer.byteLength(one.jwtSecret) >= 32)
   t.not(one.jwtSecret, other.jwtSecret)
   t.equal(loadConfig({ ...development, JWT_SECRET: 'short' }).jwtSecret, 'short', 'a key of any length will do there')
+})
+
+t.test('several workers need a Redis for what they share, in development too', async (t) => {
+  t.strictSame(faults({ ...development, WEB_CONCURRENCY: '2' }), ['REDIS_URL is required'])
+  t.strictSame(faults({ ...development, WEB_CONCURRENCY: '2', REDIS_URL: 'redis://h' }), [])
 })
 
 t.test('CODE_SECRET is derived from JWT_SECRET where it is not set, the same on every replica and apart from it', async (t) => {

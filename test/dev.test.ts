@@ -20,7 +20,7 @@ async function emptyFolder (t: Test) {
 
 /** Starts as a shell does, without the stores of the tests. */
 const startDev = (t: Test, cwd: string, env: Environment = {}) =>
-  startProcess(t, 'dev', { cwd, isGroup: true, env: { PORT: '0', DATABASE_URL: undefined, REDIS_URL: undefined, NODE_ENV: undefined, ...env } })
+  startProcess(t, 'dev', { cwd, isGroup: true, env: { PORT: '0', METRICS_PORT: '0', DATABASE_URL: undefined, REDIS_URL: undefined, NODE_ENV: undefined, ...env } })
 
 /** Waits until it says what to try next; returns where it listens. */
 async function listening (dev: ServiceProcess) {

@@ -11,8 +11,8 @@ import ts from 'typescript'
 const layers: Array<[path: RegExp, layer: number]> = [
   [/^(server|dev|migrate)\.ts$/, 7],
   [/^serve\.ts$/, 6],
-  [/^app\.ts$/, 5],
-  [/^(auth|profile)\//, 4],
+  [/^(app|cluster)\.ts$/, 5],
+  [/^(auth|profile)\/|^metrics-server\.ts$/, 4],
   [/^users\/|^db\/migrate\.ts$/, 3],
   [/^plugins\//, 2],
   [/^(config|errors|logger|markets|schemas|client-address|keyed-digest|redis-url|dev-postgres)\.ts$|^db\/schema\.ts$/, 1]

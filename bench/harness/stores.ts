@@ -62,7 +62,7 @@ export async function startStores () {
       await client.query('VACUUM ANALYZE')
       await client.query('CHECKPOINT')
       await client.end()
-      return { env: { ...productionEnv(url, redis.url), LOG_LEVEL: 'info' }, users, issuedAt }
+      return { env: { ...productionEnv(url, redis.url), LOG_LEVEL: 'info', METRICS_PORT: '9464' }, users, issuedAt }
     }
   }
 }

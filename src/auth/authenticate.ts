@@ -34,7 +34,7 @@ export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, jwtTtlSec
   await app.register(jwt, { secret: jwtSecret, sign: { algorithm: 'HS256' }, verify })
   if (jwtSecretPrevious !== undefined) await app.register(jwt, { secret: jwtSecretPrevious, verify, namespace: 'previous' })
   const keys = [app.jwt, ...app.jwt.previous ? [app.jwt.previous] : []]
-  const findActive = activeUsers(app.db)
+  const findActive = activeUsers(app.db, app.countActiveCheck)
 
   /** The user a token speaks of; undefined whatever is wrong with it. */
   function userOf (token: string): AuthenticatedUser | undefined {
@@ -70,4 +70,4 @@ export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, jwtTtlSec
         done)
     })
   })
-}, { name: 'authenticate', dependencies: ['database'] })
+}, { name: 'authenticate', dependencies: ['database', 'metrics'] })

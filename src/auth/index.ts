@@ -2,7 +2,6 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
 import Negotiator from 'negotiator'
 import { isProblem, problem } from '../errors.js'
-import { logEvent } from '../logger.js'
 import { defaultMarket, formatPhone, languages, marketIds, markets, type Language } from '../markets.js'
 import { displayName } from '../users/schemas.js'
 import { logoutSchema, marketsSchema, sendVerificationSchema, verifyCodeSchema, verifyTokenSchema } from './schemas.js'
@@ -22,7 +21,7 @@ interface Options {
 
 /** The routes of /auth. */
 export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth, resendSeconds, tokenTtlSeconds }) => {
-  const audit = (request: FastifyRequest) => logEvent.bind(null, request)
+  const audit = (request: FastifyRequest) => app.audit.bind(null, request)
 
   app.addHook('onRequest', (_request, reply, done) => {
     reply.header('cache-control', 'no-store')

@@ -52,7 +52,7 @@ export const healthRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { cl
 
   app.get('/ready', { schema: { response: { 200: ReadySchema, 503: ReadySchema } } }, async (_request, reply) => {
     const checks = await check()
-    const status = checks.database === 'down' ? 'unavailable' : checks.redis === 'down' ? 'degraded' : 'ok'
+    const status = app.isDraining() || checks.database === 'down' ? 'unavailable' : checks.redis === 'down' ? 'degraded' : 'ok'
     return reply.code(status === 'unavailable' ? 503 : 200).header('cache-control', 'no-store').send({ status, checks })
   })
 

@@ -5,7 +5,6 @@ import { addressGroup, clientAddress, trustedProxies } from '../client-address.j
 import type { Config } from '../config.js'
 import { isProblem, problem } from '../errors.js'
 import { keyedDigest } from '../keyed-digest.js'
-import { logEvent } from '../logger.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -23,7 +22,7 @@ export default fp<Config>(async (app, { rateLimitIpMax, rateLimitIpWindowSeconds
     enableDraftSpec: true,
     ...(app.redis && { redis: app.redis, nameSpace: 'address:' }),
     keyGenerator: (request) => keyedDigest(codeSecret, 'address', addressGroup(clientAddress(request))),
-    onExceeded: (request) => { logEvent(request, 'limit_hit', {}, { limit: 'address' }) },
+    onExceeded: (request) => { app.audit(request, 'limit_hit', {}, { limit: 'address' }) },
     errorResponseBuilder: (_request, { ttl }) => problem('rate_limited', { retryAfter: Math.ceil(ttl / 1000) })
   })
   const limit = app.rateLimit()
@@ -46,4 +45,4 @@ export default fp<Config>(async (app, { rateLimitIpMax, rateLimitIpWindowSeconds
       throw isProblem(error) ? error : problem('unavailable', { cause: error })
     }
   })
-}, { name: 'rate-limit', dependencies: ['redis'] })
+}, { name: 'rate-limit', dependencies: ['redis', 'metrics'] })

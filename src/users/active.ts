@@ -14,8 +14,9 @@ export type ActiveUsers = ReturnType<typeof activeUsers>
  * The is_active check: one SELECT answers all requests that arrive in the same turn of the event loop.
  * Nothing is cached, and the query for a request starts after the request came, so a change is seen by the next one.
  * A failing query fails its own batch only; how long one may take is bounded by the pool's query timeout.
+ * `count` is told of each statement how many users it asked about and how many seconds it took.
  */
-export function activeUsers (db: Database) {
+export function activeUsers (db: Database, count: (users: number, seconds: number) => void) {
   // One row and one parameter however many users: to read and write one for each would cost more than all the rest.
   const lastLogins = sql<Record<number, number | null> | null>`
     json_object_agg(${users.id}, floor(extract(epoch from ${users.lastLogin}))) FILTER (WHERE ${users.isActive})`
@@ -29,6 +30,7 @@ export function activeUsers (db: Database) {
     const batch = waiting
     if (batch.size === 0) return
     waiting = new Map()
+    const start = performance.now()
     let found: Record<number, number | null>
     try {
       const [row] = await query.execute({ ids: `{${[...batch.keys()].join()}}` })
@@ -38,6 +40,8 @@ export function activeUsers (db: Database) {
         for (const callback of callbacks) callback(error as Error)
       }
       return
+    } finally {
+      count(batch.size, (performance.now() - start) / 1000)
     }
     for (const [id, callbacks] of batch) {
       for (const callback of callbacks) callback(null, found[id])

@@ -81,6 +81,8 @@ export const productionEnv = (databaseUrl: string, redisUrl: string): Record<str
   HOST: '127.0.0.1',
   PORT: '0',
   LOG_LEVEL: 'trace',
+  DRAIN_SECONDS: '0',
+  METRICS_PORT: '0',
   DATABASE_URL: databaseUrl,
   REDIS_URL: redisUrl,
   JWT_SECRET: randomBytes(32).toString('base64'),

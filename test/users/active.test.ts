@@ -12,7 +12,8 @@ t.test('one statement answers all that ask in the same turn, each with its own r
   await sql(`INSERT INTO users (phone_number, is_active, last_login) VALUES
     ('+996555000001', TRUE, '2024-02-29 12:00:00.9'), ('+996555000002', FALSE, now()), ('+996555000003', NULL, now()),
     ('+996555000004', TRUE, '1969-12-31 23:59:59.9'), ('+996555000005', TRUE, NULL)`)
-  const find = activeUsers(app.db)
+  const counted: number[] = []
+  const find = activeUsers(app.db, (users, seconds) => { if (seconds > 0) counted.push(users) })
   const ask = (id: number) => new Promise<Found>((resolve) => find(id, (error, lastLogin) => resolve(error ?? lastLogin)))
   let statements = 0
   app.db.pool.on('acquire', () => { statements++ })
@@ -20,13 +21,14 @@ t.test('one statement answers all that ask in the same turn, each with its own r
   t.strictSame(await Promise.all([1, 2, 3, 1, 4, 5, 6, 2_147_483_647].map(ask)),
     [1_709_208_000, undefined, undefined, 1_709_208_000, -1, null, undefined, undefined])
   t.equal(statements, 1)
+  t.strictSame(counted, [7])
 })
 
 t.test('a row with a time that is none fails nobody', async (t) => {
   const service = await testService(t)
   const [{ token }, { user }] = [await service.login(newPhone()), await service.login(newPhone())]
   await service.sql("UPDATE users SET last_login = 'infinity' WHERE id = $1", [user.id])
-  const find = activeUsers(service.app.db)
+  const find = activeUsers(service.app.db, () => {})
   const found = await Promise.all([1, 2].map((id) => new Promise<unknown>((resolve) => find(id, (error, lastLogin) => resolve(error ?? lastLogin)))))
   t.equal(found[0], JSON.parse(Buffer.from(token.split('.')[1] as string, 'base64url').toString()).iat)
   t.notOk(found[1] instanceof Error)
@@ -36,13 +38,15 @@ t.test('a row with a time that is none fails nobody', async (t) => {
 t.test('no statement asks about more than so many users', async (t) => {
   const { app, sql } = await testService(t)
   await sql('INSERT INTO users (phone_number, is_active) SELECT \'+99655\' || n, n % 2 = 0 FROM generate_series(1, $1::int) n', [2 * maxBatch])
-  const find = activeUsers(app.db)
+  const counted: number[] = []
+  const find = activeUsers(app.db, (users) => { counted.push(users) })
   let statements = 0
   app.db.pool.on('acquire', () => { statements++ })
   const found = await Promise.all(Array.from({ length: 2 * maxBatch + 1 }, (_, index) =>
     new Promise<Found>((resolve) => find(index + 1, (error, lastLogin) => resolve(error ?? lastLogin)))))
   t.strictSame(found, [...Array.from({ length: 2 * maxBatch }, (_, index) => index % 2 === 1 ? null : undefined), undefined])
   t.equal(statements, 3)
+  t.strictSame(counted.sort((a, b) => a - b), [1, 1000, 1000])
 })
 
 t.test('a change is seen by the very next request, however many ask at once', async (t) => {
