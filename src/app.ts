@@ -20,7 +20,7 @@ import { problem } from './errors.js'
 import { logEvent, loggerOptions } from './logger.js'
 import database from './plugins/database.js'
 import { healthRoutes } from './plugins/health.js'
-import { methodsByPath, refuseOtherMethods } from './plugins/methods.js'
+import { refuseOtherMethods, registeredPaths } from './plugins/methods.js'
 import problems, { refuseUnknownPath, sendProblem } from './plugins/problem.js'
 import rateLimit from './plugins/rate-limit.js'
 import redis from './plugins/redis.js'
@@ -96,8 +96,10 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   await app.register(problems)
   if (config.corsOrigins.length > 0) await app.register(cors, corsOptions(config))
   app.addHook('onRequest', refuseUnknownPath)
-  const allowed = methodsByPath(app)
+  const paths = registeredPaths(app)
 
+  // Left out they cost nothing, not even the time to load them.
+  if (config.docs) await app.register((await import('./plugins/openapi.js')).default)
   await app.register(database, config)
   await app.register(redis, config)
   await app.register(rateLimit, config)
@@ -142,7 +144,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   }, { prefix: '/api/v1' })
   await app.register(healthRoutes, { prefix: '/health' })
 
-  refuseOtherMethods(app, allowed)
+  refuseOtherMethods(app, paths)
   if (['debug', 'trace'].includes(config.logLevel)) {
     app.addHook('onResponse', async (request, reply) => {
       request.log.debug({ event: 'answer', status: reply.statusCode, method: request.method, route: request.routeOptions.url, request_id: request.id })

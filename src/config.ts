@@ -137,6 +137,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     host: read.text('HOST') ?? '0.0.0.0',
     port: read.integer('PORT', 3000, 0, 65535),
     logLevel: read.choice('LOG_LEVEL', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info'),
+    docs: read.boolean('DOCS', !isProduction),
     trustProxy,
     corsOrigins,
     databaseUrl: databaseUrl as string,

@@ -9,13 +9,13 @@ import ts from 'typescript'
 
 /** Downward only: a file may import files of a layer below, and of its own folder. The first match counts. */
 const layers: Array<[path: RegExp, layer: number]> = [
-  [/^(server|dev|migrate)\.ts$/, 7],
+  [/^(server|dev|migrate|openapi)\.ts$/, 7],
   [/^serve\.ts$/, 6],
   [/^app\.ts$/, 5],
   [/^(auth|profile)\//, 4],
   [/^users\/|^db\/migrate\.ts$/, 3],
   [/^plugins\//, 2],
-  [/^(config|errors|logger|markets|schemas|client-address|keyed-digest|dev-postgres)\.ts$|^db\/schema\.ts$/, 1]
+  [/^(config|errors|logger|markets|schemas|answers|client-address|keyed-digest|dev-postgres)\.ts$|^db\/schema\.ts$/, 1]
 ]
 
 /** Packages that only the named files may import; a module of Node by its node: name. */
