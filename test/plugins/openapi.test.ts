@@ -45,7 +45,7 @@ t.test('/docs is HTML that loads from nowhere else and cannot be framed; HTML is
     t.equal(status, 200)
     t.match(headers.get('content-type'), /^text\/html/)
     t.equal(headers.get('content-security-policy'),
-      "default-src 'none';script-src 'self';style-src 'self';img-src 'self' data:;connect-src 'self';base-uri 'none';form-action 'none';frame-ancestors 'none'")
+      "default-src 'none';script-src 'self';style-src 'self' 'sha256-RL3ie0nH+Lzz2YNqQN83mnU0J1ot4QL7b99vMdIX99w=';img-src 'self' data:;connect-src 'self';base-uri 'none';form-action 'none';frame-ancestors 'none'")
     t.equal(headers.get('x-content-type-options'), 'nosniff')
     t.equal(headers.get('x-frame-options'), 'DENY')
     t.equal(headers.get('strict-transport-security'), null)
