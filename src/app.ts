@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import http from 'node:http'
 import cors, { type FastifyCorsOptions } from '@fastify/cors'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import Fastify, { LogController, type FastifyInstance } from 'fastify'
+import Fastify, { LogController, type FastifyInstance, type FastifyPluginAsync } from 'fastify'
 import type { DestinationStream } from 'pino'
 import authenticate from './auth/authenticate.js'
 import { newNonce } from './auth/code.js'
@@ -38,13 +38,15 @@ declare module 'fastify' {
   }
 }
 
-/** What a test may put in the place of the real thing. */
+/** What tests and development may put in the place of the real thing, or beside it. */
 export interface Overrides {
   /** Milliseconds since the epoch. */
   clock?: () => number
   newNonce?: () => string
   sms?: SmsSender
   logStream?: DestinationStream
+  /** Routes that only development has. */
+  routes?: FastifyPluginAsync
 }
 
 /** Longest header block and body that are read, in bytes. */
@@ -143,6 +145,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     await guarded.register(profileRoutes, { prefix: '/profile', addresses: addressesRepository(app.db) })
   }, { prefix: '/api/v1' })
   await app.register(healthRoutes, { prefix: '/health' })
+  if (overrides.routes) await app.register(overrides.routes)
 
   refuseOtherMethods(app, paths)
   if (['debug', 'trace'].includes(config.logLevel)) {

@@ -10,7 +10,7 @@ import ts from 'typescript'
 /** Downward only: a file may import files of a layer below, and of its own folder. The first match counts. */
 const layers: Array<[path: RegExp, layer: number]> = [
   [/^(server|dev|migrate|openapi)\.ts$/, 7],
-  [/^serve\.ts$/, 6],
+  [/^(serve|dev-playground)\.ts$/, 6],
   [/^app\.ts$/, 5],
   [/^(auth|profile)\//, 4],
   [/^users\/|^db\/migrate\.ts$/, 3],
@@ -30,7 +30,7 @@ const reserved: Record<string, string[]> = {
 const readsEnvironment = ['server.ts', 'migrate.ts', 'dev.ts']
 
 /** Only these, and what they alone import, run where devDependencies are installed. */
-const developmentOnly = ['dev.ts', 'dev-postgres.ts']
+const developmentOnly = ['dev.ts', 'dev-playground.ts', 'dev-postgres.ts']
 
 const maxLines = 250
 
