@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import http from 'node:http'
 import cors, { type FastifyCorsOptions } from '@fastify/cors'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import Fastify, { LogController, type FastifyInstance } from 'fastify'
+import Fastify, { LogController, type FastifyInstance, type FastifyPluginAsync } from 'fastify'
 import type { DestinationStream } from 'pino'
 import authenticate from './auth/authenticate.js'
 import { newNonce } from './auth/code.js'
@@ -22,7 +22,7 @@ import database from './plugins/database.js'
 import drain from './plugins/drain.js'
 import { healthRoutes } from './plugins/health.js'
 import metrics from './plugins/metrics.js'
-import { methodsByPath, refuseOtherMethods } from './plugins/methods.js'
+import { refuseOtherMethods, registeredPaths } from './plugins/methods.js'
 import problems, { refuseUnknownPath, sendProblem } from './plugins/problem.js'
 import rateLimit from './plugins/rate-limit.js'
 import redis from './plugins/redis.js'
@@ -40,13 +40,15 @@ declare module 'fastify' {
   }
 }
 
-/** What a test may put in the place of the real thing. */
+/** What tests and development may put in the place of the real thing, or beside it. */
 export interface Overrides {
   /** Milliseconds since the epoch. */
   clock?: () => number
   newNonce?: () => string
   sms?: SmsSender
   logStream?: DestinationStream
+  /** Routes that only development has. */
+  routes?: FastifyPluginAsync
 }
 
 /** Longest header block and body that are read, in bytes. */
@@ -99,8 +101,10 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   await app.register(drain)
   if (config.corsOrigins.length > 0) await app.register(cors, corsOptions(config))
   app.addHook('onRequest', refuseUnknownPath)
-  const allowed = methodsByPath(app)
+  const paths = registeredPaths(app)
 
+  // Left out they cost nothing, not even the time to load them.
+  if (config.docs) await app.register((await import('./plugins/openapi.js')).default)
   await app.register(database, config)
   await app.register(redis, config)
   await app.register(metrics, config)
@@ -145,8 +149,9 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     await guarded.register(profileRoutes, { prefix: '/profile', addresses: addressesRepository(app.db) })
   }, { prefix: '/api/v1' })
   await app.register(healthRoutes, { prefix: '/health', clock })
+  if (overrides.routes) await app.register(overrides.routes)
 
-  refuseOtherMethods(app, allowed)
+  refuseOtherMethods(app, paths)
   if (['debug', 'trace'].includes(config.logLevel)) {
     app.addHook('onResponse', async (request, reply) => {
       if (reply.statusCode < 500) request.log.debug({ event: 'answer', status: reply.statusCode, method: request.method, route: request.routeOptions.url, request_id: request.id })

@@ -146,6 +146,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     webConcurrency,
     metricsPort: read.integer('METRICS_PORT', 9464, 0, 65535),
     drainSeconds: read.integer('DRAIN_SECONDS', 5, 0, 600),
+    docs: read.boolean('DOCS', !isProduction),
     trustProxy,
     corsOrigins,
     databaseUrl: databaseUrl as string,

@@ -1,8 +1,10 @@
 import { existsSync } from 'node:fs'
 import pretty from 'pino-pretty'
-import { startPostgres } from './dev-postgres.js'
+import { smsSender } from './auth/sms/index.js'
 import { loadConfig } from './config.js'
 import { migrate } from './db/migrate.js'
+import { playground } from './dev-playground.js'
+import { startPostgres } from './dev-postgres.js'
 import { explain, fail, serve } from './serve.js'
 
 const dataDir = '.data/postgres'
@@ -20,13 +22,14 @@ try {
   try {
     const config = loadConfig(env)
     await migrate(config.databaseUrl)
-    const { port } = await serve(config, { logStream: pretty({ ignore: 'pid,hostname', translateTime: 'HH:MM:ss' }) }, embedded?.stop)
+    const logStream = pretty({ ignore: 'pid,hostname', translateTime: 'HH:MM:ss' })
+    const { port } = await serve(config, { logStream, ...!config.isProduction && playground(smsSender(config)) }, embedded?.stop)
     process.off('SIGINT', leave).off('SIGTERM', leave)
     process.stdout.write(`
   phone-auth listens on http://localhost:${port}
   PostgreSQL: ${embedded ? `embedded, data in ${dataDir}` : 'DATABASE_URL'}   codes: ${config.redisUrl ? 'REDIS_URL' : 'in memory'}
 
-  Try:
+  Try http://localhost:${port} in a browser, or
   curl -s localhost:${port}/api/v1/auth/send-verification -H 'content-type: application/json' -d '{"phone":"+996 555 123 456"}'
   then, with the code that is shown here:
   curl -s localhost:${port}/api/v1/auth/verify-code -H 'content-type: application/json' -d '{"phone":"+996 555 123 456","verification_code":"······"}'

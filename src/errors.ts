@@ -1,34 +1,37 @@
 import { STATUS_CODES } from 'node:http'
 import createError from '@fastify/error'
 import { Type, type Static } from 'typebox'
-
-const define = (code: string, status: number, detail: string) => createError(code, detail, status, Error, false)
+import { header, type Header } from './answers.js'
 
 /** Every error a client can meet, by its stable code: status and a sentence for a person. */
 const publicErrors = {
-  bad_request: define('bad_request', 400, 'The request cannot be read. Check its JSON, its path and its Authorization header.'),
-  invalid_code: define('invalid_code', 400, 'This code is wrong or no longer valid. Check it, or ask for a new one.'),
-  token_missing: define('token_missing', 401, 'Sign in first: send the access token as "Authorization: Bearer <token>".'),
-  invalid_token: define('invalid_token', 401, 'This access token is not valid. Sign in again.'),
-  not_found: define('not_found', 404, 'There is nothing here.'),
-  method_not_allowed: define('method_not_allowed', 405, 'This path does not answer this method. The Allow header lists those it does.'),
-  request_timeout: define('request_timeout', 408, 'The request took too long to arrive. Send it again.'),
-  address_limit: define('address_limit', 409, 'There are 50 addresses already. Delete one first.'),
-  account_in_use: define('account_in_use', 409, 'Other records still belong to this account. They have to be removed first.'),
-  payload_too_large: define('payload_too_large', 413, 'The body is larger than 16 KiB.'),
-  unsupported_media_type: define('unsupported_media_type', 415, 'Send the body as application/json.'),
-  invalid_request: define('invalid_request', 422, 'The request has values that cannot be accepted; errors lists them.'),
-  unsupported_phone: define('unsupported_phone', 422, 'Codes cannot be sent to this number. Use a mobile number of a supported market.'),
-  resend_too_soon: define('resend_too_soon', 429, 'A code was sent a moment ago. Wait before asking for another one.'),
-  too_many_sends: define('too_many_sends', 429, 'Too many codes were asked for. Try again later.'),
-  rate_limited: define('rate_limited', 429, 'Too many requests. Try again later.'),
-  headers_too_large: define('headers_too_large', 431, 'The headers are larger than 16 KiB.'),
-  internal_error: define('internal_error', 500, 'Something went wrong on our side.'),
-  sms_failed: define('sms_failed', 502, 'The message could not be sent. Try again.'),
-  unavailable: define('unavailable', 503, 'The service cannot answer right now. Try again in a moment.')
-}
+  bad_request: [400, 'The request cannot be read. Check its JSON, its path and its Authorization header.'],
+  invalid_code: [400, 'This code is wrong or no longer valid. Check it, or ask for a new one.'],
+  token_missing: [401, 'Sign in first: send the access token as "Authorization: Bearer <token>".'],
+  invalid_token: [401, 'This access token is not valid. Sign in again.'],
+  not_found: [404, 'There is nothing here.'],
+  method_not_allowed: [405, 'This path does not answer this method. The Allow header lists those it does.'],
+  request_timeout: [408, 'The request took too long to arrive. Send it again.'],
+  address_limit: [409, 'There are 50 addresses already. Delete one first.'],
+  account_in_use: [409, 'Other records still belong to this account. They have to be removed first.'],
+  payload_too_large: [413, 'The body is larger than 16 KiB.'],
+  unsupported_media_type: [415, 'Send the body as application/json.'],
+  invalid_request: [422, 'The request has values that cannot be accepted; errors lists them.'],
+  unsupported_phone: [422, 'Codes cannot be sent to this number. Use a mobile number of a supported market.'],
+  resend_too_soon: [429, 'A code was sent a moment ago. Wait before asking for another one.'],
+  too_many_sends: [429, 'Too many codes were asked for. Try again later.'],
+  rate_limited: [429, 'Too many requests. Try again later.'],
+  headers_too_large: [431, 'The headers are larger than 16 KiB.'],
+  internal_error: [500, 'Something went wrong on our side.'],
+  sms_failed: [502, 'The message could not be sent. Try again.'],
+  unavailable: [503, 'The service cannot answer right now. Try again in a moment.']
+} as const satisfies Record<string, readonly [status: number, detail: string]>
 
 export type ProblemCode = keyof typeof publicErrors
+type Status<Code extends ProblemCode> = typeof publicErrors[Code][0]
+
+const constructors = Object.fromEntries(Object.entries(publicErrors).map(([code, [status, detail]]) =>
+  [code, createError(code, detail, status, Error, false)])) as Record<ProblemCode, ReturnType<typeof createError>>
 
 export interface ProblemExtras {
   /** Seconds after which to try again. */
@@ -47,7 +50,7 @@ export interface Problem extends Error, ProblemExtras {
 
 /** An error to throw: the handler in plugins/problem.ts answers it as RFC 9457 problem details. */
 export function problem (code: ProblemCode, extras: ProblemExtras = {}): Problem {
-  const error = new publicErrors[code]()
+  const error = new constructors[code]()
   return Object.assign(error, extras, { statusCode: error.statusCode as number, problemCode: code })
 }
 
@@ -60,12 +63,15 @@ export const ProblemSchema = Type.Object({
   title: Type.String(),
   status: Type.Integer(),
   detail: Type.String(),
-  code: Type.String(),
-  request_id: Type.String(),
-  retry_after: Type.Optional(Type.Integer()),
-  attempts_remaining: Type.Optional(Type.Integer()),
-  errors: Type.Optional(Type.Array(Type.Object({ field: Type.String(), message: Type.String() })))
-}, { $id: 'Problem' })
+  code: Type.Unsafe<ProblemCode>({ type: 'string', enum: Object.keys(publicErrors), description: 'The stable part: what a program goes by.' }),
+  request_id: Type.String({ description: 'Also in X-Request-Id; names this request in the log.' }),
+  retry_after: Type.Optional(Type.Integer({ description: 'Seconds after which to try again.' })),
+  attempts_remaining: Type.Optional(Type.Integer({ description: 'Guesses that the live code has left; at 0 it is dead.' })),
+  errors: Type.Optional(Type.Array(Type.Object({
+    field: Type.String({ description: 'JSON pointer (RFC 6901) to the member of the body.' }),
+    message: Type.String()
+  })))
+}, { title: 'Problem' })
 
 /** The body of an answer to `error` (RFC 9457, section 3). */
 export function problemBody (error: Problem, requestId: string): Static<typeof ProblemSchema> {
@@ -82,6 +88,44 @@ export function problemBody (error: Problem, requestId: string): Static<typeof P
   }
 }
 
-/** Response schemas for the given error statuses of a route. */
-export const problems = <const S extends number>(...statuses: S[]) =>
-  Object.fromEntries(statuses.map((status) => [status, ProblemSchema])) as Record<S, typeof ProblemSchema>
+/** What the examples of the document show beside the usual members. */
+const exampleExtras: Partial<Record<ProblemCode, ProblemExtras>> = {
+  invalid_code: { attemptsRemaining: 4 },
+  resend_too_soon: { retryAfter: 60 },
+  too_many_sends: { retryAfter: 3600 },
+  rate_limited: { retryAfter: 60 },
+  unavailable: { retryAfter: 2 }
+}
+
+const problemHeaders: Record<number, Record<string, Header>> = {
+  401: { 'WWW-Authenticate': header('The challenge of RFC 6750: `Bearer realm="phone-auth"`, with `error="invalid_token"` unless no credentials came.') },
+  429: { 'Retry-After': header('Seconds after which to try again.', 'integer') },
+  503: { 'Retry-After': header('Seconds after which to try again.', 'integer') }
+}
+
+/**
+ * The responses of a route for the errors it answers, by status, each with its codes as examples. `field` is the member
+ * of the body, as a JSON pointer, that the example of invalid_request complains about.
+ */
+export function problems<Code extends ProblemCode> (codes: readonly Code[], field = '/phone') {
+  const responses: Record<number, ReturnType<typeof problemResponse>> = {}
+  for (const code of codes) {
+    const [status] = publicErrors[code]
+    responses[status] ??= problemResponse(codes.filter((other) => publicErrors[other][0] === status), field)
+  }
+  return responses as Record<Status<Code>, ReturnType<typeof problemResponse>>
+}
+
+function problemResponse (codes: readonly ProblemCode[], field: string) {
+  const [status] = publicErrors[codes[0] as ProblemCode]
+  const examples = Object.fromEntries(codes.map((code) => {
+    const errors = code === 'invalid_request' && { errors: [{ field, message: 'must be a string' }] }
+    const error = problem(code, { ...exampleExtras[code], ...errors })
+    return [code, { summary: error.message, value: problemBody(error, '0b6e1c0e-8f2a-4c55-9d0e-3a1f6f0c7d21') }]
+  }))
+  return {
+    description: `${STATUS_CODES[status]}: ${codes.map((code) => `\`${code}\``).join(', ')}.`,
+    headers: problemHeaders[status] ?? {},
+    content: { 'application/problem+json': { schema: ProblemSchema, examples } }
+  }
+}

@@ -16,10 +16,11 @@ export const RequiredText = (maxLength: number) => Type.String({ minLength: 1, m
 export const OptionalText = (maxLength: number) =>
   Type.Optional(Type.Union([Type.String({ maxLength, format: 'text' }), Type.Null()]))
 
-const oneOf = <T extends string>(values: readonly T[]) => Type.Unsafe<T>({ type: 'string', enum: [...values] })
+/** One of several texts; in the document it stands under its title. */
+export const oneOf = <T extends string>(values: readonly T[], title: string) => Type.Unsafe<T>({ type: 'string', enum: [...values], title })
 
-export const LanguageSchema = oneOf<Language>(languages)
-export const MarketSchema = oneOf<MarketId>(marketIds)
+export const LanguageSchema = oneOf<Language>(languages, 'Language')
+export const MarketSchema = oneOf<MarketId>(marketIds, 'Market')
 export const Nullable = <T extends Type.TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 /** ISO 8601 in UTC. */
 export const Timestamp = Type.String({ format: 'date-time' })

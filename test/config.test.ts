@@ -58,6 +58,7 @@ for (const [name, key, fallback, min, max] of integers) {
 const choices: Array<[name: string, key: keyof Config, fallback: unknown, values: Record<string, unknown>]> = [
   ['LOG_LEVEL', 'logLevel', 'info', Object.fromEntries(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) => [level, level]))],
   ['DATABASE_PREPARED_STATEMENTS', 'databasePreparedStatements', true, { true: true, false: false }],
+  ['DOCS', 'docs', false, { true: true, false: false }],
   ['SMS_GUARD', 'smsGuard', 'enforce', { enforce: 'enforce', observe: 'observe', off: 'off' }],
   ['NODE_ENV', 'nodeEnv', 'production', { production: 'production', development: 'development', test: 'test' }]
 ]

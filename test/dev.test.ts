@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { isRunning, startProcess, until, type ServiceProcess } from './helpers/server-process.js'
-import { client, newPhone, testDatabase, testRedis } from './helpers/service.js'
+import { client, newPhone, productionEnv, testDatabase, testRedis } from './helpers/service.js'
 import { temporaryFolder } from './helpers/servers.js'
 
 type Environment = Record<string, string | undefined>
@@ -69,6 +69,10 @@ t.test('an empty folder becomes a service to try: code shown, verify, me, logout
   t.strictSame((await request('GET', '/health/ready')).body, { status: 'ok', checks: { database: 'up', redis: 'up' } })
   t.strictSame((await request('GET', '/health/live')).body, { status: 'ok' })
   await dev.shows(/event: "logout"/)
+  // The playground, and what it asks.
+  t.match((await fetch(`http://${host}/`)).headers.get('content-type'), 'text/html')
+  t.match((await request('GET', '/dev/inbox')).body.messages, [{ text: /\d{6}/ }])
+  t.equal((await fetch(`http://${host}/docs`)).status, 200)
 
   const pid = postmaster(cwd)
   const shown = dev.stdout.length
@@ -183,4 +187,12 @@ t.test('DATABASE_URL and REDIS_URL of a .env file are used instead, and the envi
   t.equal(existsSync(join(cwd, '.data')), false)
   dev.kill('SIGINT')
   t.equal((await dev.closed).code, 0)
+})
+
+t.test('with NODE_ENV=production there is no playground here either', async (t) => {
+  const cwd = await emptyFolder(t)
+  const { url: databaseUrl } = await testDatabase(t, { isEmpty: true })
+  const { url: redisUrl } = await testRedis(t)
+  const url = await listening(startDev(t, cwd, productionEnv(databaseUrl, redisUrl)))
+  for (const path of ['/', '/dev/inbox', '/dev/user', '/docs', '/openapi.json']) t.equal((await fetch(url + path)).status, 404, path)
 })

@@ -9,13 +9,13 @@ import ts from 'typescript'
 
 /** Downward only: a file may import files of a layer below, and of its own folder. The first match counts. */
 const layers: Array<[path: RegExp, layer: number]> = [
-  [/^(server|dev|migrate)\.ts$/, 7],
-  [/^serve\.ts$/, 6],
+  [/^(server|dev|migrate|openapi)\.ts$/, 7],
+  [/^(serve|dev-playground)\.ts$/, 6],
   [/^(app|cluster)\.ts$/, 5],
   [/^(auth|profile)\/|^metrics-server\.ts$/, 4],
   [/^users\/|^db\/migrate\.ts$/, 3],
   [/^plugins\//, 2],
-  [/^(config|errors|logger|markets|schemas|client-address|keyed-digest|redis-url|dev-postgres)\.ts$|^db\/schema\.ts$/, 1]
+  [/^(config|errors|logger|markets|schemas|answers|client-address|keyed-digest|redis-url|dev-postgres)\.ts$|^db\/schema\.ts$/, 1]
 ]
 
 /** Packages that only the named files may import; a module of Node by its node: name. */
@@ -30,7 +30,7 @@ const reserved: Record<string, string[]> = {
 const readsEnvironment = ['server.ts', 'migrate.ts', 'dev.ts']
 
 /** Only these, and what they alone import, run where devDependencies are installed. */
-const developmentOnly = ['dev.ts', 'dev-postgres.ts']
+const developmentOnly = ['dev.ts', 'dev-playground.ts', 'dev-postgres.ts']
 
 const maxLines = 250
 

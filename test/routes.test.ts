@@ -12,8 +12,11 @@ import { newPhone, testService } from './helpers/service.js'
 const auth = (prefix: string) => [
   `POST ${prefix}/auth/send-verification`, `POST ${prefix}/auth/verify-code`, `GET ${prefix}/auth/markets`, `HEAD ${prefix}/auth/markets`
 ]
+const docs = [
+  '/openapi.json', '/docs', '/docs/', '/docs/json', '/docs/yaml', '/docs/static/*', '/docs/static/index.html', '/docs/static/swagger-initializer.js'
+].flatMap((path) => [`GET ${path}`, `HEAD ${path}`])
 const publicRoutes = [
-  ...auth(''), ...auth('/api/v1'), 'GET /health/live', 'HEAD /health/live', 'GET /health/ready', 'HEAD /health/ready'
+  ...auth(''), ...auth('/api/v1'), 'GET /health/live', 'HEAD /health/live', 'GET /health/ready', 'HEAD /health/ready', ...docs
 ]
 const guardedRoutes = [
   'POST /auth/logout', 'POST /api/v1/auth/logout',
@@ -30,8 +33,10 @@ const collect = (message: unknown) => (message as { fastify: FastifyInstance }).
   for (const one of [method].flat()) registered.add(`${one} ${url}`)
 })
 subscribe('fastify.initialization', collect)
-const service = await testService(t)
+const service = await testService(t, { env: { DOCS: 'true' } })
 unsubscribe('fastify.initialization', collect)
+// Of a path with and without a slash at its end Fastify tells only the HEAD.
+registered.add('GET /docs/')
 
 const ask = (route: string, ...headers: string[]) => {
   const [method, url] = route.split(' ') as [string, string]
@@ -61,6 +66,18 @@ t.test('without a token every route answers 401 token_missing, but for those tha
   for (const path of verifyToken) {
     t.strictSame(guarded?.filter((route) => route.endsWith(` ${path}`)).map((route) => route.split(' ')[0]).sort(), [...service.app.supportedMethods].sort(), path)
   }
+})
+
+t.test('the document names every route once, with a token where the route wants one', async (t) => {
+  const { paths } = (await service.request('GET', '/openapi.json')).body as { paths: Record<string, Record<string, { security?: object, operationId: string }>> }
+  const operations = Object.entries(paths).flatMap(([path, item]) => Object.entries(item).map(([method, operation]) => ({
+    route: `${method.toUpperCase()} ${path.replace('{id}', ':id')}`, ...operation
+  })))
+  const isDocumented = (route: string) => !/ \/auth\//.test(route) && !route.startsWith('HEAD') && !docs.includes(route)
+  t.strictSame(operations.filter(({ security }) => !security).map(({ route }) => route).sort(), publicRoutes.filter(isDocumented).sort())
+  t.strictSame(operations.filter(({ security }) => security).map(({ route }) => route).sort(),
+    [...guardedRoutes.filter(isDocumented), 'GET /api/v1/auth/verify-token'].sort())
+  t.equal(new Set(operations.map(({ operationId }) => operationId)).size, operations.length)
 })
 
 t.test('every path answers a method that it does not know with 405 and those that it does', async (t) => {

@@ -13,7 +13,9 @@ import { startRedis, startTestPostgres } from './helpers/servers.js'
  * Arguments go to tap: npm test -- build/test/markets.test.js
  */
 const output = 'build/tap.txt'
-if (!existsSync('build/drizzle')) symlinkSync('../drizzle', 'build/drizzle')
+for (const folder of ['drizzle', 'playground']) {
+  if (!existsSync(`build/${folder}`)) symlinkSync(`../${folder}`, `build/${folder}`)
+}
 
 /** Counts the assertions of a TAP file, those of subtests included. */
 async function counts (file: string) {

@@ -90,12 +90,8 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
     const { id, market } = request.user
     reply.header('x-user-id', id).header('x-user-market', market).send({ valid: true, user_id: id, market })
   }
-  app.route({
-    method: app.supportedMethods,
-    url: '/verify-token',
-    schema: verifyTokenSchema,
-    config: { cors: false },
-    onRequest: [guard, answer],
-    handler: answer
-  })
+  const route = { url: '/verify-token', config: { cors: false as const }, onRequest: [guard, answer], handler: answer }
+  app.route({ ...route, method: 'GET', exposeHeadRoute: false, schema: verifyTokenSchema })
+  // Documented once.
+  app.route({ ...route, method: app.supportedMethods.filter((method) => method !== 'GET'), schema: { ...verifyTokenSchema, hide: true } })
 }

@@ -1,14 +1,34 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { sql } from 'drizzle-orm'
 import { Type } from 'typebox'
+import { answer } from '../answers.js'
 import { users } from '../db/schema.js'
 import type { OutageLog } from '../logger.js'
+import { oneOf } from '../schemas.js'
 
-const State = Type.Unsafe<'up' | 'down'>({ type: 'string', enum: ['up', 'down'] })
+const State = oneOf(['up', 'down'], 'DependencyState')
 const ReadySchema = Type.Object({
-  status: Type.Unsafe<'ok' | 'degraded' | 'unavailable'>({ type: 'string', enum: ['ok', 'degraded', 'unavailable'] }),
+  status: oneOf(['ok', 'degraded', 'unavailable'], 'ReadyState'),
   checks: Type.Object({ database: State, redis: State })
-})
+}, { title: 'Readiness' })
+
+const tags = ['health']
+const liveSchema = {
+  operationId: 'getLive',
+  summary: 'Whether the process lives',
+  tags,
+  response: { 200: answer(Type.Object({ status: Type.Literal('ok') }), 'It can answer.', { status: 'ok' }) }
+}
+const readySchema = {
+  operationId: 'getReady',
+  summary: 'Whether the service can serve',
+  description: 'Without Redis it is degraded: guarded requests go on, nobody can sign in or out.',
+  tags,
+  response: {
+    200: answer(ReadySchema, 'It serves.', { status: 'ok', checks: { database: 'up', redis: 'up' } }),
+    503: answer(ReadySchema, 'PostgreSQL is away.', { status: 'unavailable', checks: { database: 'down', redis: 'up' } })
+  }
+}
 
 /** Clocks that differ by more are told, in milliseconds: the one issues tokens, the other checks them. */
 const maxClockDifferenceMs = 5000
@@ -48,9 +68,11 @@ export const healthRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { cl
     return { database, redis }
   }
 
-  app.get('/live', { schema: { response: { 200: Type.Object({ status: Type.Literal('ok') }) } } }, () => ({ status: 'ok' as const }))
+  app.get('/live', { schema: liveSchema }, (_request, reply) => {
+    reply.header('cache-control', 'no-store').send({ status: 'ok' })
+  })
 
-  app.get('/ready', { schema: { response: { 200: ReadySchema, 503: ReadySchema } } }, async (_request, reply) => {
+  app.get('/ready', { schema: readySchema }, async (_request, reply) => {
     const checks = await check()
     const status = app.isDraining() || checks.database === 'down' ? 'unavailable' : checks.redis === 'down' ? 'degraded' : 'ok'
     return reply.code(status === 'unavailable' ? 503 : 200).header('cache-control', 'no-store').send({ status, checks })

@@ -3,7 +3,8 @@ import { problem } from '../errors.js'
 import { markets } from '../markets.js'
 import type { AddressesRepository } from './repository.js'
 import {
-  addressFields, addressView, createAddressSchema, deleteAddressSchema, getAddressSchema, listAddressesSchema, updateAddressSchema
+  addressFields, addressView, createAddressSchema, deleteAddressSchema, getAddressSchema, listAddressesSchema, putAddressSchema,
+  updateAddressSchema
 } from './schemas.js'
 
 /** An id of the path; what cannot be one is not found. */
@@ -32,15 +33,17 @@ export const profileRoutes: FastifyPluginAsyncTypebox<{ addresses: AddressesRepo
     success: true as const, address: addressView(await addresses.get(user.id, addressId(params)))
   }))
 
-  app.route({
-    method: ['PUT', 'PATCH'],
-    url: '/addresses/:id',
-    schema: updateAddressSchema,
-    handler: async ({ user, params, body }) => {
-      const address = await addresses.update(user.id, addressId(params), addressFields(body, markets[user.market].country))
-      return { success: true as const, message: 'Address changed.', address: addressView(address) }
-    }
-  })
+  for (const [method, schema] of [['PUT', putAddressSchema], ['PATCH', updateAddressSchema]] as const) {
+    app.route({
+      method,
+      url: '/addresses/:id',
+      schema,
+      handler: async ({ user, params, body }) => {
+        const address = await addresses.update(user.id, addressId(params), addressFields(body, markets[user.market].country))
+        return { success: true as const, message: 'Address changed.', address: addressView(address) }
+      }
+    })
+  }
 
   app.delete('/addresses/:id', { schema: deleteAddressSchema }, async ({ user, params }) => {
     await addresses.remove(user.id, addressId(params))

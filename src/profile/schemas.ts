@@ -1,4 +1,5 @@
 import { Type, type Static } from 'typebox'
+import { answer, guarded, header } from '../answers.js'
 import { problems } from '../errors.js'
 import { DoneSchema, Nullable, OptionalText, RequiredText, Timestamp } from '../schemas.js'
 import type { Address, AddressFields } from './repository.js'
@@ -13,12 +14,24 @@ const optionalFields = {
   country: OptionalText(100),
   is_default: Type.Optional(Type.Boolean())
 }
-const NewAddressSchema = Type.Object({ title: RequiredText(100), full_address: RequiredText(500), ...optionalFields })
+const exampleFields = {
+  title: 'Home',
+  full_address: 'Bishkek, Chuy Avenue 147, apartment 12',
+  street: 'Chuy Avenue',
+  building: '147',
+  apartment: '12',
+  city: 'Bishkek',
+  postal_code: '720001'
+}
+const exampleChanges = { title: 'Office', apartment: null }
+
+const NewAddressSchema = Type.Object({ title: RequiredText(100), full_address: RequiredText(500), ...optionalFields },
+  { title: 'NewAddress', examples: [exampleFields] })
 const AddressChangesSchema = Type.Object({
   title: Type.Optional(RequiredText(100)),
   full_address: Type.Optional(RequiredText(500)),
   ...optionalFields
-})
+}, { title: 'AddressChanges', examples: [exampleChanges] })
 
 const AddressSchema = Type.Object({
   id: Type.Integer(),
@@ -31,32 +44,91 @@ const AddressSchema = Type.Object({
   state: Nullable(Type.String()),
   postal_code: Nullable(Type.String()),
   country: Type.String(),
-  is_default: Type.Boolean(),
+  is_default: Type.Boolean({ description: 'Exactly one address of a person is the default.' }),
   created_at: Timestamp,
   updated_at: Timestamp
-})
+}, { title: 'Address' })
 const OneAddressSchema = Type.Object({ success: Type.Literal(true), address: AddressSchema })
 const ChangedAddressSchema = Type.Object({ success: Type.Literal(true), message: Type.String(), address: AddressSchema })
 
-const params = Type.Object({ id: Type.String() })
+const exampleAddress: Static<typeof AddressSchema> = {
+  id: 7,
+  ...exampleFields,
+  state: null,
+  country: 'Kyrgyzstan',
+  is_default: true,
+  created_at: '2026-11-23T05:31:00.123Z',
+  updated_at: '2026-11-23T05:31:00.123Z'
+}
+
+const tags = ['addresses']
+const params = Type.Object({ id: Type.String({ description: 'The id of an address of yours.', examples: ['7'] }) })
+const refusals = ['bad_request', 'token_missing', 'invalid_token', 'unavailable'] as const
+const bodyRefusals = [...refusals, 'payload_too_large', 'unsupported_media_type'] as const
 
 export const listAddressesSchema = {
+  operationId: 'listAddresses',
+  summary: 'List the addresses',
+  tags,
+  ...guarded,
   response: {
-    200: Type.Object({ success: Type.Literal(true), addresses: Type.Array(AddressSchema), total: Type.Integer() }),
-    ...problems(400, 401, 503)
+    200: answer(Type.Object({ success: Type.Literal(true), addresses: Type.Array(AddressSchema), total: Type.Integer() }),
+      'The default first, then the newest.', { success: true, addresses: [exampleAddress], total: 1 }),
+    ...problems(refusals)
   }
 }
+
 export const createAddressSchema = {
+  operationId: 'createAddress',
+  summary: 'Add an address',
+  description: 'The first one becomes the default; the country is that of the market where it is missing.',
+  tags,
+  ...guarded,
   body: NewAddressSchema,
-  response: { 201: ChangedAddressSchema, ...problems(400, 401, 409, 413, 415, 422, 503) }
+  response: {
+    201: answer(ChangedAddressSchema, 'Added.', { success: true, message: 'Address added.', address: exampleAddress },
+      { Location: header('The path of the new address.') }),
+    ...problems([...bodyRefusals, 'address_limit', 'invalid_request'], '/title')
+  }
 }
-export const getAddressSchema = { params, response: { 200: OneAddressSchema, ...problems(400, 401, 404, 503) } }
-export const updateAddressSchema = {
+
+export const getAddressSchema = {
+  operationId: 'getAddress',
+  summary: 'Read an address',
+  tags,
+  ...guarded,
+  params,
+  response: { 200: answer(OneAddressSchema, 'The address.', { success: true, address: exampleAddress }), ...problems([...refusals, 'not_found']) }
+}
+
+const updated = {
+  summary: 'Change an address',
+  description: 'What the body does not name stays as it is, under PUT and PATCH alike. A new default takes it from the old one.',
+  tags,
+  ...guarded,
   params,
   body: AddressChangesSchema,
-  response: { 200: ChangedAddressSchema, ...problems(400, 401, 404, 413, 415, 422, 503) }
+  response: {
+    200: answer(ChangedAddressSchema, 'The address as it is now.',
+      { success: true, message: 'Address changed.', address: { ...exampleAddress, ...exampleChanges } }),
+    ...problems([...bodyRefusals, 'not_found', 'invalid_request'], '/title')
+  }
 }
-export const deleteAddressSchema = { params, response: { 200: DoneSchema, ...problems(400, 401, 404, 413, 415, 503) } }
+export const updateAddressSchema = { operationId: 'updateAddress', ...updated }
+export const putAddressSchema = { operationId: 'putAddress', ...updated }
+
+export const deleteAddressSchema = {
+  operationId: 'deleteAddress',
+  summary: 'Delete an address',
+  description: 'The default goes to the newest one that is left.',
+  tags,
+  ...guarded,
+  params,
+  response: {
+    200: answer(DoneSchema, 'Deleted.', { success: true, message: 'Address deleted.' }),
+    ...problems([...bodyRefusals, 'not_found'])
+  }
+}
 
 /** The fields of a body as columns; null for the country means `country`. */
 export function addressFields (body: Static<typeof AddressChangesSchema>, country: string): AddressFields {

@@ -1,14 +1,17 @@
 import { Type, type Static } from 'typebox'
+import { answer, guarded } from '../answers.js'
 import { problems } from '../errors.js'
 import { formatPhone, isLanguage, marketOf, markets } from '../markets.js'
 import { LanguageSchema, MarketSchema, Nullable, RequiredText, Timestamp } from '../schemas.js'
 import type { User } from './repository.js'
 
+const tags = ['users']
+
 const UserSchema = Type.Object({
   id: Type.Integer(),
-  phone_number: Type.String(),
+  phone_number: Type.String({ description: 'E.164.' }),
   formatted_phone: Type.String(),
-  name: Type.String(),
+  name: Type.String({ description: 'The full name, or `User` and the number where there is none.' }),
   full_name: Nullable(Type.String()),
   profile_image_url: Nullable(Type.String()),
   is_active: Type.Boolean(),
@@ -17,23 +20,70 @@ const UserSchema = Type.Object({
   language: LanguageSchema,
   country: Type.String(),
   currency: Type.String(),
-  currency_code: Type.String(),
+  currency_code: Type.String({ description: 'ISO 4217.' }),
   last_login: Nullable(Timestamp),
   created_at: Nullable(Timestamp)
-})
+}, { title: 'User' })
 
-export const getUserSchema = { response: { 200: UserSchema, ...problems(400, 401, 503) } }
+const exampleUser: Static<typeof UserSchema> = {
+  id: 19,
+  phone_number: '+996555123456',
+  formatted_phone: '+996 555 123 456',
+  name: 'User +996555123456',
+  full_name: null,
+  profile_image_url: null,
+  is_active: true,
+  is_verified: true,
+  market: 'kg',
+  language: 'ru',
+  country: 'Kyrgyzstan',
+  currency: 'сом',
+  currency_code: 'KGS',
+  last_login: '2026-11-23T05:30:00.000Z',
+  created_at: '2026-11-23T05:30:00.123Z'
+}
+const exampleChanges = { full_name: 'Айгүл Асанова', language: 'ky' as const }
+
+export const getUserSchema = {
+  operationId: 'getMe',
+  summary: 'Read the account',
+  tags,
+  ...guarded,
+  response: {
+    200: answer(UserSchema, 'The account.', exampleUser),
+    ...problems(['bad_request', 'token_missing', 'invalid_token', 'unavailable'])
+  }
+}
 
 export const patchUserSchema = {
+  operationId: 'updateMe',
+  summary: 'Change the account',
+  description: 'What the body does not name stays as it is.',
+  tags,
+  ...guarded,
   body: Type.Object({
     full_name: Type.Optional(Nullable(RequiredText(255))),
     profile_image_url: Type.Optional(Nullable(Type.String({ maxLength: 500, format: 'http-url' }))),
     language: Type.Optional(LanguageSchema)
-  }),
-  response: { 200: UserSchema, ...problems(400, 401, 413, 415, 422, 503) }
+  }, { examples: [exampleChanges] }),
+  response: {
+    200: answer(UserSchema, 'The account as it is now.', { ...exampleUser, ...exampleChanges, name: exampleChanges.full_name }),
+    ...problems(['bad_request', 'token_missing', 'invalid_token', 'payload_too_large', 'unsupported_media_type', 'invalid_request', 'unavailable'],
+      '/full_name')
+  }
 }
 
-export const deleteUserSchema = { response: { 204: Type.Null(), ...problems(400, 401, 409, 413, 415, 503) } }
+export const deleteUserSchema = {
+  operationId: 'deleteMe',
+  summary: 'Delete the account',
+  description: 'The account, its addresses and its pending code are gone, and every token of it is dead.',
+  tags,
+  ...guarded,
+  response: {
+    204: answer(Type.Null(), 'Deleted.'),
+    ...problems(['bad_request', 'token_missing', 'invalid_token', 'account_in_use', 'payload_too_large', 'unsupported_media_type', 'unavailable'])
+  }
+}
 
 /** What a person is called: the full name, or the number where there is none. */
 export const displayName = ({ fullName, phoneNumber }: Pick<User, 'fullName' | 'phoneNumber'>) => fullName || `User ${phoneNumber}`

@@ -8,7 +8,8 @@ function parseAnswer (received: Buffer): Answer {
   const [statusLine = '', ...lines] = received.toString('latin1', 0, end).split('\r\n')
   const headers = new Headers(lines.map((line) => line.split(/: ?(.*)/s).slice(0, 2) as [string, string]))
   const body = received.toString('utf8', end + 4, end + 4 + Number(headers.get('content-length')))
-  return { status: Number(/^HTTP\/1\.1 (\d{3}) /.exec(statusLine)?.[1]), headers, body: body && JSON.parse(body) as Json }
+  const isJson = /json/.test(headers.get('content-type') ?? '')
+  return { status: Number(/^HTTP\/1\.1 (\d{3}) /.exec(statusLine)?.[1]), headers, body: body && isJson ? JSON.parse(body) as Json : body }
 }
 
 /** Sends bytes that fetch would refuse to send, and reads until the service closes the connection. */

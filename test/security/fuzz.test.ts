@@ -37,7 +37,7 @@ const routes: Route[] = [
   { method: 'GET', path: '/api/v1/profile/addresses', schema: profile.listAddressesSchema },
   { method: 'POST', path: '/api/v1/profile/addresses', schema: profile.createAddressSchema },
   { method: 'GET', path: '/api/v1/profile/addresses/:id', schema: profile.getAddressSchema },
-  { method: 'PUT', path: '/api/v1/profile/addresses/:id', schema: profile.updateAddressSchema },
+  { method: 'PUT', path: '/api/v1/profile/addresses/:id', schema: profile.putAddressSchema },
   { method: 'PATCH', path: '/api/v1/profile/addresses/:id', schema: profile.updateAddressSchema },
   { method: 'DELETE', path: '/api/v1/profile/addresses/:id', schema: profile.deleteAddressSchema },
   { method: 'GET', path: '/health/live' },
@@ -231,6 +231,8 @@ function flaw ({ route, method, isTwisted }: Request, { status, headers, text }:
   if (!problemDetails.Check(body) || body.status !== status || !codes.includes(body.code)) return 'is no problem of the contract'
   if (body.request_id !== headers['x-request-id']) return 'has two request ids'
   if (body.code === 'invalid_request' && !body.errors?.length) return 'names no field'
+  const { content } = (schema?.[status] ?? {}) as { content?: Record<string, { examples: object }> }
+  if (content && !(body.code in (content['application/problem+json'] as { examples: object }).examples)) return `is ${body.code}, which its schema does not list`
   return undefined
 }
 

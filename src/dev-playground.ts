@@ -1,0 +1,63 @@
+import { fileURLToPath } from 'node:url'
+import helmet from '@fastify/helmet'
+import files from '@fastify/static'
+import type { FastifyPluginAsync, FastifyRequest, onRequestHookHandler } from 'fastify'
+import type { SmsMessage, SmsSender } from './auth/sms/index.js'
+import { canonicalAddress } from './client-address.js'
+import { problem } from './errors.js'
+
+const root = fileURLToPath(new URL('../playground', import.meta.url))
+/** Messages that the inbox keeps. */
+const inboxSize = 20
+
+const contentSecurityPolicy = {
+  useDefaults: false,
+  directives: {
+    defaultSrc: ["'none'"],
+    scriptSrc: ["'self'"],
+    styleSrc: ["'self'"],
+    imgSrc: ['data:'],
+    connectSrc: ["'self'"],
+    baseUri: ["'none'"],
+    formAction: ["'none'"],
+    frameAncestors: ["'none'"]
+  }
+}
+
+/**
+ * Whether a request comes from this machine and knows it: from loopback, not by a proxy, and under a name of loopback, which
+ * a page of another site cannot claim by pointing its own name here (DNS rebinding).
+ */
+const isLocal = ({ socket, headers }: FastifyRequest) =>
+  /^(127\.|::1$)/.test(canonicalAddress(String(socket.remoteAddress)) ?? '') && headers['x-forwarded-for'] === undefined &&
+  /^(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/i.test(headers.host ?? '')
+
+const onlyLocal: onRequestHookHandler = (request, reply, done) => {
+  reply.header('cache-control', 'no-store')
+  done(isLocal(request) ? undefined : problem('not_found'))
+}
+
+/**
+ * The playground of development: a page at / to sign in with, and, for this machine alone, GET /dev/inbox with the messages
+ * that went through `send`, the newest first, and GET /dev/user?phone=… with the row of a number in E.164.
+ */
+export function playground (send: SmsSender): { sms: SmsSender, routes: FastifyPluginAsync } {
+  const messages: SmsMessage[] = []
+  return {
+    async sms (message) {
+      await send(message)
+      messages.unshift(message)
+      messages.length = Math.min(messages.length, inboxSize)
+    },
+
+    async routes (app) {
+      await app.register(helmet, { contentSecurityPolicy, strictTransportSecurity: false, xFrameOptions: { action: 'deny' } })
+      await app.register(files, { root, wildcard: false })
+      app.get('/dev/inbox', { onRequest: onlyLocal }, () => ({ messages }))
+      app.get<{ Querystring: { phone?: string } }>('/dev/user', { onRequest: onlyLocal }, async ({ query }) => {
+        const { rows: [found] } = await app.db.pool.query('SELECT to_jsonb(users) AS row FROM users WHERE phone_number = $1', [query.phone])
+        return { row: found?.row ?? null }
+      })
+    }
+  }
+}

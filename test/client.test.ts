@@ -1,0 +1,59 @@
+import { execFile, spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { until } from './helpers/processes.js'
+import { newPhone, testService } from './helpers/service.js'
+
+const run = promisify(execFile)
+const bin = (path: string) => join('node_modules', path)
+
+/** What the README leaves to its reader, and what the types have to say. */
+const before = `import { once } from 'node:events'
+const phone = process.argv[2] as string
+const ask = async () => String((await once(process.stdin, 'data'))[0])
+`
+const after = `
+const token: string | undefined = data?.access_token
+const isNew: boolean | undefined = data?.is_new_user
+// @ts-expect-error no such code
+const isOdd = error?.code === 'no_such_code'
+const isWrong = error?.code === 'invalid_code' && error.attempts_remaining === 0
+const headers = { authorization: \`Bearer \${token}\` }
+const me = await api.GET('/api/v1/users/me', { headers })
+const market: 'kg' | 'us' | undefined = me.data?.market
+const one = await api.GET('/api/v1/profile/addresses/{id}', { headers, params: { path: { id: '1' } } })
+// @ts-expect-error no such route
+api.GET('/api/v1/users/you', {})
+// @ts-expect-error the number is a text
+const wrong = () => api.POST('/api/v1/auth/send-verification', { body: { phone: 996555123456 } })
+// @ts-expect-error the language is one of three
+const other = () => api.PATCH('/api/v1/users/me', { body: { language: 'de' } })
+process.stdout.write(JSON.stringify({ isNew, market, me: me.data?.phone_number, one: one.error?.code }))
+process.stdin.destroy()
+`
+
+t.test('the client that the README shows is generated, compiles under strict and signs in', { timeout: 90_000 }, async (t) => {
+  const [, lines] = /### A typed client[\s\S]*?```ts\n([\s\S]*?)```/.exec(readFileSync('README.md', 'utf8')) as unknown as [string, string]
+  t.equal(lines.trim().split('\n').length, 5)
+  // Here, where the packages are found.
+  await mkdir('build', { recursive: true })
+  const folder = await mkdtemp('build/client-')
+  t.teardown(() => rm(folder, { recursive: true }))
+  const service = await testService(t)
+
+  await run(process.execPath, [bin('openapi-typescript/bin/cli.js'), 'openapi.json', '-o', join(folder, 'phone-auth.d.ts')])
+  await writeFile(join(folder, 'package.json'), '{ "type": "module" }')
+  await writeFile(join(folder, 'login.ts'), before + lines.replace('http://localhost:3000', service.url) + after)
+  const strict = ['--strict', '--exactOptionalPropertyTypes', '--noUncheckedIndexedAccess', '--module', 'nodenext', '--target', 'es2023', '--types', 'node']
+  await run(process.execPath, [bin('typescript/bin/tsc'), ...strict, '--skipLibCheck', join(folder, 'login.ts')]).catch(({ stdout }) => t.fail(stdout))
+
+  const phone = newPhone()
+  const program = spawn(process.execPath, [join(folder, 'login.js'), phone], { stdio: ['pipe', 'pipe', 'inherit'] })
+  await until(() => service.sms.length > 0)
+  program.stdin.write(service.codeOf(phone))
+  t.strictSame(JSON.parse(await text(program.stdout)), { isNew: true, market: 'kg', me: phone, one: 'not_found' })
+})
