@@ -23,6 +23,7 @@ import drain from './plugins/drain.js'
 import { healthRoutes } from './plugins/health.js'
 import metrics from './plugins/metrics.js'
 import { methodsByPath, refuseOtherMethods } from './plugins/methods.js'
+import { shedLoad } from './plugins/overload.js'
 import problems, { refuseUnknownPath, sendProblem } from './plugins/problem.js'
 import rateLimit from './plugins/rate-limit.js'
 import redis from './plugins/redis.js'
@@ -127,23 +128,27 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     newNonce: overrides.newNonce ?? newNonce
   })
 
-  for (const prefix of ['/api/v1/auth', '/auth']) {
-    await app.register(authRoutes, { prefix, auth, resendSeconds: config.codeResendSeconds, tokenTtlSeconds: config.jwtTtlSeconds })
-  }
-  // The one scope whose routes need a signed-in user.
-  await app.register(async (guarded) => {
-    guarded.addHook('onRequest', guarded.authenticate)
-    guarded.addHook('onRequest', (_request, reply, done) => {
-      reply.header('cache-control', 'no-store')
-      done()
-    })
-    await guarded.register(usersRoutes, {
-      prefix: '/users',
-      users,
-      deleteAccount: (request) => auth.deleteAccount(request.user.id, app.audit.bind(null, request))
-    })
-    await guarded.register(profileRoutes, { prefix: '/profile', addresses: addressesRepository(app.db) })
-  }, { prefix: '/api/v1' })
+  // All routes but the probes, which answer under any load.
+  await app.register(async (loaded) => {
+    shedLoad(loaded)
+    for (const prefix of ['/api/v1/auth', '/auth']) {
+      await loaded.register(authRoutes, { prefix, auth, resendSeconds: config.codeResendSeconds, tokenTtlSeconds: config.jwtTtlSeconds })
+    }
+    // The one scope whose routes need a signed-in user.
+    await loaded.register(async (guarded) => {
+      guarded.addHook('onRequest', guarded.authenticate)
+      guarded.addHook('onRequest', (_request, reply, done) => {
+        reply.header('cache-control', 'no-store')
+        done()
+      })
+      await guarded.register(usersRoutes, {
+        prefix: '/users',
+        users,
+        deleteAccount: (request) => auth.deleteAccount(request.user.id, app.audit.bind(null, request))
+      })
+      await guarded.register(profileRoutes, { prefix: '/profile', addresses: addressesRepository(app.db) })
+    }, { prefix: '/api/v1' })
+  })
   await app.register(healthRoutes, { prefix: '/health' })
 
   refuseOtherMethods(app, allowed)
