@@ -53,8 +53,14 @@ export interface Overrides {
 /** Longest header block and body that are read, in bytes. */
 const maxHeaderBytes = 16_384
 const maxBodyBytes = 16_384
-/** Longest time a request may take to arrive, in milliseconds. */
+/** Longest time the headers of a request, and all of it, may take to arrive, and how often that is looked at, in milliseconds. */
+const headersTimeoutMs = 10_000
 const requestTimeoutMs = 30_000
+const timeoutsCheckedMs = 5000
+/** An idle connection is kept longer than by a gateway, 60 s mostly, so that it is not closed while a request comes in. */
+const keepAliveTimeoutMs = 72_000
+/** Longest silence on a connection with a request; more than the longest SMS_TIMEOUT_MS. */
+const connectionTimeoutMs = 75_000
 /** Longest value of a parameter of the path; an id has ten digits. */
 const maxParamLength = 100
 
@@ -76,8 +82,16 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     trustProxy: trustedProxies(config.trustProxy),
     bodyLimit: maxBodyBytes,
     requestTimeout: requestTimeoutMs,
+    keepAliveTimeout: keepAliveTimeoutMs,
+    connectionTimeout: connectionTimeoutMs,
     // Two Authorization headers become one that is malformed. A missing Host is no concern of ours.
-    http: { maxHeaderSize: maxHeaderBytes, joinDuplicateHeaders: true, requireHostHeader: false },
+    http: {
+      maxHeaderSize: maxHeaderBytes,
+      joinDuplicateHeaders: true,
+      requireHostHeader: false,
+      headersTimeout: headersTimeoutMs,
+      connectionsCheckingInterval: timeoutsCheckedMs
+    },
     routerOptions: { maxParamLength },
     return503OnClosing: false,
     // Gateways append the path they ask about, escapes and all.
