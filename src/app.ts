@@ -23,6 +23,7 @@ import drain from './plugins/drain.js'
 import { healthRoutes } from './plugins/health.js'
 import metrics from './plugins/metrics.js'
 import { refuseOtherMethods, registeredPaths } from './plugins/methods.js'
+import { shedLoad } from './plugins/overload.js'
 import problems, { refuseUnknownPath, sendProblem } from './plugins/problem.js'
 import rateLimit from './plugins/rate-limit.js'
 import redis from './plugins/redis.js'
@@ -54,8 +55,14 @@ export interface Overrides {
 /** Longest header block and body that are read, in bytes. */
 const maxHeaderBytes = 16_384
 const maxBodyBytes = 16_384
-/** Longest time a request may take to arrive, in milliseconds. */
+/** Longest time the headers of a request, and all of it, may take to arrive, and how often that is looked at, in milliseconds. */
+const headersTimeoutMs = 10_000
 const requestTimeoutMs = 30_000
+const timeoutsCheckedMs = 5000
+/** An idle connection is kept longer than by a gateway, 60 s mostly, so that it is not closed while a request comes in. */
+const keepAliveTimeoutMs = 72_000
+/** Longest silence on a connection with a request; more than the longest SMS_TIMEOUT_MS. */
+const connectionTimeoutMs = 75_000
 /** Longest value of a parameter of the path; an id has ten digits. */
 const maxParamLength = 100
 
@@ -77,8 +84,16 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     trustProxy: trustedProxies(config.trustProxy),
     bodyLimit: maxBodyBytes,
     requestTimeout: requestTimeoutMs,
+    keepAliveTimeout: keepAliveTimeoutMs,
+    connectionTimeout: connectionTimeoutMs,
     // Two Authorization headers become one that is malformed. A missing Host is no concern of ours.
-    http: { maxHeaderSize: maxHeaderBytes, joinDuplicateHeaders: true, requireHostHeader: false },
+    http: {
+      maxHeaderSize: maxHeaderBytes,
+      joinDuplicateHeaders: true,
+      requireHostHeader: false,
+      headersTimeout: headersTimeoutMs,
+      connectionsCheckingInterval: timeoutsCheckedMs
+    },
     routerOptions: { maxParamLength },
     return503OnClosing: false,
     // Gateways append the path they ask about, escapes and all.
@@ -131,23 +146,27 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     newNonce: overrides.newNonce ?? newNonce
   })
 
-  for (const prefix of ['/api/v1/auth', '/auth']) {
-    await app.register(authRoutes, { prefix, auth, resendSeconds: config.codeResendSeconds, tokenTtlSeconds: config.jwtTtlSeconds })
-  }
-  // The one scope whose routes need a signed-in user.
-  await app.register(async (guarded) => {
-    guarded.addHook('onRequest', guarded.authenticate)
-    guarded.addHook('onRequest', (_request, reply, done) => {
-      reply.header('cache-control', 'no-store')
-      done()
-    })
-    await guarded.register(usersRoutes, {
-      prefix: '/users',
-      users,
-      deleteAccount: (request) => auth.deleteAccount(request.user.id, app.audit.bind(null, request))
-    })
-    await guarded.register(profileRoutes, { prefix: '/profile', addresses: addressesRepository(app.db) })
-  }, { prefix: '/api/v1' })
+  // All routes but the probes, which answer under any load.
+  await app.register(async (loaded) => {
+    shedLoad(loaded)
+    for (const prefix of ['/api/v1/auth', '/auth']) {
+      await loaded.register(authRoutes, { prefix, auth, resendSeconds: config.codeResendSeconds, tokenTtlSeconds: config.jwtTtlSeconds })
+    }
+    // The one scope whose routes need a signed-in user.
+    await loaded.register(async (guarded) => {
+      guarded.addHook('onRequest', guarded.authenticate)
+      guarded.addHook('onRequest', (_request, reply, done) => {
+        reply.header('cache-control', 'no-store')
+        done()
+      })
+      await guarded.register(usersRoutes, {
+        prefix: '/users',
+        users,
+        deleteAccount: (request) => auth.deleteAccount(request.user.id, app.audit.bind(null, request))
+      })
+      await guarded.register(profileRoutes, { prefix: '/profile', addresses: addressesRepository(app.db) })
+    }, { prefix: '/api/v1' })
+  })
   await app.register(healthRoutes, { prefix: '/health', clock })
   if (overrides.routes) await app.register(overrides.routes)
 

@@ -124,6 +124,14 @@ t.test('a malformed Authorization is invalid_token to verify-token', async (t) =
   }
 })
 
+t.test('a slow or silent client holds a connection for a bounded time, an idle gateway keeps it longer than its own 60 s', async (t) => {
+  const { app, url, request } = await testService(t)
+  const { headersTimeout, requestTimeout, timeout, keepAliveTimeout } = app.server
+  t.strictSame({ headersTimeout, requestTimeout, timeout, keepAliveTimeout }, { headersTimeout: 10_000, requestTimeout: 30_000, timeout: 75_000, keepAliveTimeout: 72_000 })
+  t.equal((await request('GET', '/auth/markets')).headers.get('keep-alive'), 'timeout=72')
+  await once(connect(Number(new URL(url).port), '127.0.0.1').resume(), 'close')
+})
+
 t.test('a connection that broke before its bytes could be read gets no answer', async (t) => {
   const service = await testService(t)
   const client = connect(Number(new URL(service.url).port), '127.0.0.1')

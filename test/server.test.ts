@@ -121,6 +121,19 @@ t.test('Redis away at the start: ready but degraded, told once, and back by itse
   t.equal(outages(server.stdout).length, 1)
 })
 
+t.test('stores that take connections and say nothing: alive, not ready, and ended with 0 all the same', async (t) => {
+  const silent = createServer((socket) => { socket.on('error', () => {}) }).listen(0, '127.0.0.1')
+  t.teardown(() => silent.close())
+  await once(silent, 'listening')
+  const address = `127.0.0.1:${(silent.address() as AddressInfo).port}`
+  const { server } = await startServer(t, { DATABASE_URL: `postgres://u:p@${address}/d`, REDIS_URL: `redis://${address}` })
+  const url = await listening(server)
+  t.equal(await live(url), 200)
+  t.strictSame(await ready(url), { status: 503, body: { status: 'unavailable', checks: { database: 'down', redis: 'down' } } })
+  server.kill('SIGTERM')
+  t.equal((await server.closed).code, 0)
+})
+
 t.test('a database without users is not ready until db:migrate has run', async (t) => {
   const empty = await testDatabase(t, { isEmpty: true })
   const { server } = await startServer(t, { DATABASE_URL: empty.url })
