@@ -1,6 +1,7 @@
 import { hkdfSync, randomBytes } from 'node:crypto'
 import { isIP } from 'node:net'
 import proxyAddr from '@fastify/proxy-addr'
+import { messageProblems } from './auth/sms/text.js'
 
 /** The value that .env.example carries, known to everybody. */
 export const exampleJwtSecret = 'replace-me-with-at-least-32-random-bytes'
@@ -14,6 +15,9 @@ export class ConfigError extends Error {
     this.problems = problems
   }
 }
+
+/** Labels of letters, digits and inner hyphens, as phones compare them: in lower case (RFC 1123, section 2.1). */
+const hostName = /^(?!-)[a-z0-9-]+(?<!-)(?:\.(?!-)[a-z0-9-]+(?<!-))*$/
 
 /** Standard Webhooks 1.0.0: whsec_ and a key of at least 24 bytes in base64. */
 function isWebhookSecret (value: string) {
@@ -171,12 +175,13 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
   if (config.smsAndroidHash && !/^[A-Za-z0-9+/]{11}$/.test(config.smsAndroidHash)) {
     problems.push('SMS_ANDROID_HASH must be the 11 characters that Android made from the package and its certificate')
   }
-  if (config.smsWebotpDomain && !/^[a-z0-9.-]+$/.test(config.smsWebotpDomain)) {
+  if (config.smsWebotpDomain && !hostName.test(config.smsWebotpDomain)) {
     problems.push('SMS_WEBOTP_DOMAIN must be a host name like app.example.com')
   }
   if (config.smsWebotpDomain && config.smsAndroidHash) {
     problems.push('SMS_WEBOTP_DOMAIN and SMS_ANDROID_HASH each need the last line, set one of them')
   }
+  problems.push(...messageProblems(config))
 
   if (problems.length > 0) throw new ConfigError(problems)
   return config

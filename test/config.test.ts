@@ -87,7 +87,7 @@ for (const [name, key, fallback, value] of texts) {
 }
 
 t.test('an autofill line that no phone would understand is refused', async (t) => {
-  for (const value of ['https://app.example.com', 'app.example.com/', 'App.example.com', 'a b', '@app.example.com', 'app.example.com\n']) {
+  for (const value of ['https://app.example.com', 'app.example.com/', 'App.example.com', 'a b', '@app.example.com', 'app.example.com\n', '.', 'app..example', 'app.example.', '-app.example', 'app-.example', 'app_1.example']) {
     t.strictSame(names(faults({ ...required, SMS_WEBOTP_DOMAIN: value })), ['SMS_WEBOTP_DOMAIN'], value)
   }
   for (const value of ['FA+9qCX9VS', 'FA+9qCX9VSuu', 'FA+9qCX9VS=', 'FA+9qCX9VS\n']) {
@@ -211,11 +211,12 @@ t.test('all problems are told at once, each on a line of its own that names its 
     SMS_PROVIDER: 'webhook',
     SMS_WEBHOOK_URL: 'url',
     SMS_WEBHOOK_SECRET: 'secret',
-    SMS_TIMEOUT_MS: '1'
+    SMS_TIMEOUT_MS: '1',
+    SMS_APP_NAME: 'x'.repeat(52)
   }
   const problems = faults(env)
   t.strictSame(names(problems).sort(), [
-    'CORS_ORIGINS', 'DATABASE_URL', 'JWT_SECRET', 'LOG_LEVEL', 'PORT', 'REDIS_URL', 'SMS_TIMEOUT_MS', 'SMS_WEBHOOK_SECRET', 'SMS_WEBHOOK_URL', 'TRUST_PROXY'
+    'CORS_ORIGINS', 'DATABASE_URL', 'JWT_SECRET', 'LOG_LEVEL', 'PORT', 'REDIS_URL', 'SMS_APP_NAME', 'SMS_TIMEOUT_MS', 'SMS_WEBHOOK_SECRET', 'SMS_WEBHOOK_URL', 'TRUST_PROXY'
   ])
   t.throws(() => loadConfig(env), { message: problems.join('\n') })
 })

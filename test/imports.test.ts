@@ -12,6 +12,8 @@ const layers: Array<[path: RegExp, layer: number]> = [
   [/^(server|dev|migrate)\.ts$/, 7],
   [/^serve\.ts$/, 6],
   [/^app\.ts$/, 5],
+  // The words of the messages, like those of markets: the configuration is held against them at the start.
+  [/^auth\/sms\/text\.ts$/, 1],
   [/^(auth|profile)\//, 4],
   [/^users\/|^db\/migrate\.ts$/, 3],
   [/^plugins\//, 2],
