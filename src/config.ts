@@ -2,6 +2,7 @@ import { hkdfSync, randomBytes } from 'node:crypto'
 import { isIP } from 'node:net'
 import proxyAddr from '@fastify/proxy-addr'
 import { messageProblems } from './auth/sms/text.js'
+import { readTestPhones } from './test-phones.js'
 
 /** The value that .env.example carries, known to everybody. */
 export const exampleJwtSecret = 'replace-me-with-at-least-32-random-bytes'
@@ -170,7 +171,8 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     smsTimeoutMs: read.integer('SMS_TIMEOUT_MS', 5000, 100, 60_000),
     smsAppName: read.text('SMS_APP_NAME') ?? 'Marque',
     smsWebotpDomain: read.text('SMS_WEBOTP_DOMAIN'),
-    smsAndroidHash: read.text('SMS_ANDROID_HASH')
+    smsAndroidHash: read.text('SMS_ANDROID_HASH'),
+    testPhones: readTestPhones(read.list('TEST_PHONES'), problems)
   }
   if (config.smsAndroidHash && !/^[A-Za-z0-9+/]{11}$/.test(config.smsAndroidHash)) {
     problems.push('SMS_ANDROID_HASH must be the 11 characters that Android made from the package and its certificate')

@@ -136,6 +136,32 @@ t.test('CORS_ORIGINS is a list of origins, by default none', async (t) => {
   }
 })
 
+t.test('TEST_PHONES is a list of numbers with their codes, by default none', async (t) => {
+  const phones = (value?: string) => [...loadConfig({ ...required, TEST_PHONES: value }).testPhones]
+  t.strictSame(phones(), [])
+  t.strictSame(phones(''), [])
+  t.strictSame(phones('+13125550100=123456, +996000000001=000000,'), [
+    ['+13125550100', { market: 'us', code: '123456' }], ['+996000000001', { market: 'kg', code: '000000' }]
+  ])
+  t.strictSame(phones('1 (312) 555-0100=123456'), [['+13125550100', { market: 'us', code: '123456' }]], 'in any spelling')
+  t.strictSame(phones('+14165550100=123456'), [['+14165550100', { market: 'us', code: '123456' }]], 'the prefix is enough')
+  t.strictSame(phones(`+1${'5'.repeat(14)}=123456`), [[`+1${'5'.repeat(14)}`, { market: 'us', code: '123456' }]])
+})
+
+t.test('entries of TEST_PHONES that cannot work are told at once, by their place, without number and code', async (t) => {
+  const form = 'must be a number with its country code, an equals sign and six digits'
+  for (const value of ['+13125550100', '+13125550100=12345', '+13125550100=1234567', '+13125550100=12345a', '+13125550100=', '=123456', '+13125550100==123456',
+    '+13125550100=١٢٣٤٥٦', '+1312555x=123456', '++13125550100=123456', '+199999=123456', '+1=123456', `+1${'5'.repeat(15)}=123456`, '+13125550100:123456']) {
+    t.strictSame(faults({ ...required, TEST_PHONES: value }), [`TEST_PHONES entry 1 ${form}`], value)
+  }
+  t.strictSame(faults({ ...required, PORT: 'http', TEST_PHONES: '+13125550100=123456,+442079460000=123456,+13125550101=12345,1-312-555-0100=654321' }), [
+    'PORT must be a whole number from 0 to 65535',
+    'TEST_PHONES entry 2 has a number without the prefix of a market',
+    `TEST_PHONES entry 3 ${form}`,
+    'TEST_PHONES entry 4 has the number of an entry before it'
+  ])
+})
+
 t.test('production runs with nothing set but what it requires', async (t) => {
   const config = loadConfig(required)
   t.ok(config.isProduction)
