@@ -119,7 +119,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     problems.push('CORS_ORIGINS must be origins like https://app.example.com, joined by commas')
   }
 
-  const smsProvider = read.choice('SMS_PROVIDER', ['console', 'webhook'], 'console')
+  const smsProvider = read.choice('SMS_PROVIDER', ['console', 'webhook', 'twilio'], 'console')
   if (isProduction) required('SMS_PROVIDER', read.text('SMS_PROVIDER'))
   if (isProduction && env.SMS_PROVIDER === 'console') problems.push('SMS_PROVIDER console is for development only')
   const smsWebhookUrl = read.url('SMS_WEBHOOK_URL', ['https:', 'http:'])
@@ -134,6 +134,19 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     if (smsWebhookSecret && !isWebhookSecret(smsWebhookSecret)) {
       problems.push('SMS_WEBHOOK_SECRET must be whsec_ and at least 24 bytes in base64')
     }
+  }
+  const twilioAccountSid = read.text('TWILIO_ACCOUNT_SID')
+  const twilioAuthToken = read.text('TWILIO_AUTH_TOKEN')
+  const twilioFrom = read.text('TWILIO_FROM')
+  const twilioMessagingServiceSid = read.text('TWILIO_MESSAGING_SERVICE_SID')
+  if (smsProvider === 'twilio') {
+    required('TWILIO_ACCOUNT_SID', twilioAccountSid)
+    required('TWILIO_AUTH_TOKEN', twilioAuthToken)
+    if (twilioAccountSid && !/^AC[0-9a-f]{32}$/.test(twilioAccountSid)) problems.push('TWILIO_ACCOUNT_SID must be AC and 32 hexadecimal digits')
+    if (twilioMessagingServiceSid && !/^MG[0-9a-f]{32}$/.test(twilioMessagingServiceSid)) {
+      problems.push('TWILIO_MESSAGING_SERVICE_SID must be MG and 32 hexadecimal digits')
+    }
+    if (!twilioFrom === !twilioMessagingServiceSid) problems.push('TWILIO_FROM or TWILIO_MESSAGING_SERVICE_SID is required, and only one of them')
   }
 
   const config = {
@@ -168,6 +181,10 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     smsProvider,
     smsWebhookUrl,
     smsWebhookSecret,
+    twilioAccountSid,
+    twilioAuthToken,
+    twilioFrom,
+    twilioMessagingServiceSid,
     smsTimeoutMs: read.integer('SMS_TIMEOUT_MS', 5000, 100, 60_000),
     smsAppName: read.text('SMS_APP_NAME') ?? 'Marque',
     smsWebotpDomain: read.text('SMS_WEBOTP_DOMAIN'),

@@ -183,7 +183,7 @@ t.test('production refuses keys that could be guessed', async (t) => {
   }
 })
 
-t.test('SMS_PROVIDER is webhook, or console outside production', async (t) => {
+t.test('SMS_PROVIDER is webhook or twilio, or console outside production', async (t) => {
   t.strictSame(names(faults({ ...required, SMS_PROVIDER: 'console' })), ['SMS_PROVIDER'])
   t.strictSame(names(faults({ ...required, SMS_PROVIDER: 'pigeon' })), ['SMS_PROVIDER'])
   t.strictSame(names(faults({ ...development, SMS_PROVIDER: 'pigeon' })), ['SMS_PROVIDER'])
@@ -203,6 +203,28 @@ t.test('a webhook needs its URL and a secret that can sign, in development too',
   for (const value of [key(23), key(24).slice('whsec_'.length), 'secret', 'whsec_', `${key(24)}A`, `${key(24)}AA`, key(25).replace(/=+$/, ''), `${key(24)}\n`, `whsec_${'-'.repeat(32)}`]) {
     t.strictSame(names(faults({ ...webhook, SMS_WEBHOOK_URL: 'http://h/', SMS_WEBHOOK_SECRET: value })), ['SMS_WEBHOOK_SECRET'], value)
   }
+})
+
+t.test('Twilio needs an account, its token and one sender', async (t) => {
+  const account = { TWILIO_ACCOUNT_SID: `AC${'0123456789abcdef'.repeat(2)}`, TWILIO_AUTH_TOKEN: 'token' }
+  const service = { TWILIO_MESSAGING_SERVICE_SID: `MG${'0123456789abcdef'.repeat(2)}` }
+  const sender = 'TWILIO_FROM or TWILIO_MESSAGING_SERVICE_SID is required, and only one of them'
+  const twilio = (env: Env) => faults({ ...required, SMS_PROVIDER: 'twilio', ...env })
+  t.strictSame(twilio({ ...account, TWILIO_FROM: '+15005550006' }), [])
+  t.strictSame(twilio({ ...account, ...service }), [])
+  t.match(loadConfig({ ...required, SMS_PROVIDER: 'twilio', ...account, ...service }), {
+    smsProvider: 'twilio', twilioAccountSid: account.TWILIO_ACCOUNT_SID, twilioAuthToken: 'token', twilioFrom: undefined, twilioMessagingServiceSid: service.TWILIO_MESSAGING_SERVICE_SID
+  })
+  t.strictSame(twilio({}), ['TWILIO_ACCOUNT_SID is required', 'TWILIO_AUTH_TOKEN is required', sender])
+  t.strictSame(twilio(account), [sender])
+  t.strictSame(twilio({ ...account, ...service, TWILIO_FROM: '+15005550006' }), [sender])
+  for (const TWILIO_ACCOUNT_SID of ['AC1', `SK${'0'.repeat(32)}`, `AC${'0'.repeat(33)}`, `AC${'g'.repeat(32)}`, `AC${'0'.repeat(32)}\n`]) {
+    t.strictSame(names(twilio({ ...account, ...service, TWILIO_ACCOUNT_SID })), ['TWILIO_ACCOUNT_SID'], TWILIO_ACCOUNT_SID)
+  }
+  for (const TWILIO_MESSAGING_SERVICE_SID of ['MG1', `AC${'0'.repeat(32)}`]) {
+    t.strictSame(names(twilio({ ...account, TWILIO_MESSAGING_SERVICE_SID })), ['TWILIO_MESSAGING_SERVICE_SID'], TWILIO_MESSAGING_SERVICE_SID)
+  }
+  t.strictSame(faults({ ...required, TWILIO_ACCOUNT_SID: 'AC1', TWILIO_FROM: '1', TWILIO_MESSAGING_SERVICE_SID: '1' }), [], 'another provider does not look at them')
 })
 
 t.test('development needs only a database, and makes keys of its own that differ each time', async (t) => {

