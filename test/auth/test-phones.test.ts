@@ -166,6 +166,27 @@ t.test('a test number logs out and in without waiting until its last_login is 30
   for (const token of tokens.slice(0, -wait)) t.equal(await passes(service, token), 401)
 })
 
+t.test('however many log in and out at once, last_login is never more than 31 s ahead', async (t) => {
+  const service = await testPhoneService(t)
+  await login(service)
+  await service.sql("UPDATE users SET last_login = last_login + interval '28 seconds', is_active = FALSE")
+  const counts: Record<number, number> = {}
+  const leads: number[] = []
+  await Promise.all(Array.from({ length: 20 }, async () => {
+    for (let times = 0; times < 5; times++) {
+      const { status, body } = await login(service)
+      counts[status] = (counts[status] ?? 0) + 1
+      const [{ lead }] = await service.sql("SELECT extract(epoch FROM last_login - now() AT TIME ZONE 'utc')::float8 AS lead FROM users") as [{ lead: number }]
+      leads.push(lead)
+      if (status === 200) await service.request('POST', '/auth/logout', { token: body.access_token })
+    }
+  }))
+  t.comment(JSON.stringify({ counts, lead: Math.max(...leads) }))
+  t.ok((counts[200] ?? 0) > 1)
+  t.ok((counts[429] ?? 0) > 0)
+  t.ok(Math.max(...leads) <= 31)
+})
+
 t.test('a last_login that another system wrote ahead of the clock stops a test number only, and only between 30 and 60 s', async (t) => {
   const service = await testPhoneService(t)
   const other = newPhone('us')
