@@ -69,7 +69,7 @@ const maxParamLength = 100
 /** In origin form or in the absolute form of a request to a proxy (RFC 9112, section 3.2). */
 const verifyTokenPath = /^(?:https?:\/\/[^/?#]*)?((?:\/api\/v1)?\/auth\/verify-token)(?:[/?#]|$)/i
 
-/** The whole service, not yet listening. Throws ConfigError where a message would not fit into one SMS. */
+/** The whole service, not yet listening. */
 export async function buildApp (config: Config, overrides: Overrides = {}): Promise<FastifyInstance> {
   const clock = overrides.clock ?? Date.now
   const app = Fastify({

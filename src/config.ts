@@ -1,7 +1,9 @@
 import { hkdfSync, randomBytes } from 'node:crypto'
 import { isIP } from 'node:net'
 import proxyAddr from '@fastify/proxy-addr'
+import { messageProblems } from './auth/sms/text.js'
 import { parseRedisUrl } from './redis-url.js'
+import { readTestPhones } from './test-phones.js'
 
 /** The value that .env.example carries, known to everybody. */
 export const exampleJwtSecret = 'replace-me-with-at-least-32-random-bytes'
@@ -15,6 +17,9 @@ export class ConfigError extends Error {
     this.problems = problems
   }
 }
+
+/** Labels of letters, digits and inner hyphens, as phones compare them: in lower case (RFC 1123, section 2.1). */
+const hostName = /^(?!-)[a-z0-9-]+(?<!-)(?:\.(?!-)[a-z0-9-]+(?<!-))*$/
 
 /** Standard Webhooks 1.0.0: whsec_ and a key of at least 24 bytes in base64. */
 function isWebhookSecret (value: string) {
@@ -120,7 +125,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     problems.push('CORS_ORIGINS must be origins like https://app.example.com, joined by commas')
   }
 
-  const smsProvider = read.choice('SMS_PROVIDER', ['console', 'webhook'], 'console')
+  const smsProvider = read.choice('SMS_PROVIDER', ['console', 'webhook', 'twilio'], 'console')
   if (isProduction) required('SMS_PROVIDER', read.text('SMS_PROVIDER'))
   if (isProduction && env.SMS_PROVIDER === 'console') problems.push('SMS_PROVIDER console is for development only')
   const smsWebhookUrl = read.url('SMS_WEBHOOK_URL', ['https:', 'http:'])
@@ -135,6 +140,19 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     if (smsWebhookSecret && !isWebhookSecret(smsWebhookSecret)) {
       problems.push('SMS_WEBHOOK_SECRET must be whsec_ and at least 24 bytes in base64')
     }
+  }
+  const twilioAccountSid = read.text('TWILIO_ACCOUNT_SID')
+  const twilioAuthToken = read.text('TWILIO_AUTH_TOKEN')
+  const twilioFrom = read.text('TWILIO_FROM')
+  const twilioMessagingServiceSid = read.text('TWILIO_MESSAGING_SERVICE_SID')
+  if (smsProvider === 'twilio') {
+    required('TWILIO_ACCOUNT_SID', twilioAccountSid)
+    required('TWILIO_AUTH_TOKEN', twilioAuthToken)
+    if (twilioAccountSid && !/^AC[0-9a-f]{32}$/.test(twilioAccountSid)) problems.push('TWILIO_ACCOUNT_SID must be AC and 32 hexadecimal digits')
+    if (twilioMessagingServiceSid && !/^MG[0-9a-f]{32}$/.test(twilioMessagingServiceSid)) {
+      problems.push('TWILIO_MESSAGING_SERVICE_SID must be MG and 32 hexadecimal digits')
+    }
+    if (!twilioFrom === !twilioMessagingServiceSid) problems.push('TWILIO_FROM or TWILIO_MESSAGING_SERVICE_SID is required, and only one of them')
   }
 
   const config = {
@@ -173,20 +191,26 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     smsProvider,
     smsWebhookUrl,
     smsWebhookSecret,
+    twilioAccountSid,
+    twilioAuthToken,
+    twilioFrom,
+    twilioMessagingServiceSid,
     smsTimeoutMs: read.integer('SMS_TIMEOUT_MS', 5000, 100, 60_000),
     smsAppName: read.text('SMS_APP_NAME') ?? 'Marque',
     smsWebotpDomain: read.text('SMS_WEBOTP_DOMAIN'),
-    smsAndroidHash: read.text('SMS_ANDROID_HASH')
+    smsAndroidHash: read.text('SMS_ANDROID_HASH'),
+    testPhones: readTestPhones(read.list('TEST_PHONES'), problems)
   }
   if (config.smsAndroidHash && !/^[A-Za-z0-9+/]{11}$/.test(config.smsAndroidHash)) {
     problems.push('SMS_ANDROID_HASH must be the 11 characters that Android made from the package and its certificate')
   }
-  if (config.smsWebotpDomain && !/^[a-z0-9.-]+$/.test(config.smsWebotpDomain)) {
+  if (config.smsWebotpDomain && !hostName.test(config.smsWebotpDomain)) {
     problems.push('SMS_WEBOTP_DOMAIN must be a host name like app.example.com')
   }
   if (config.smsWebotpDomain && config.smsAndroidHash) {
     problems.push('SMS_WEBOTP_DOMAIN and SMS_ANDROID_HASH each need the last line, set one of them')
   }
+  problems.push(...messageProblems(config))
 
   if (problems.length > 0) throw new ConfigError(problems)
   return config

@@ -75,13 +75,14 @@ export function loggerOptions (level: string): LoggerOptions {
 }
 
 export type AuthEvent =
-  'code_sent' | 'sms_failed' | 'login' | 'wrong_code' | 'limit_hit' | 'guard_tripped' | 'logout' | 'account_deleted'
+  'code_sent' | 'sms_failed' | 'login' | 'wrong_code' | 'limit_hit' | 'guard_tripped' | 'test_phone' | 'logout' | 'account_deleted'
+const warnings = new Set<AuthEvent>(['guard_tripped', 'test_phone'])
 /** Tells the log what happened to whom. */
 export type Audit = (event: AuthEvent, who: { userId?: number | undefined, phone?: string }, more?: object) => void
 
 /** One line for something that happened to an account; the number is masked here and nowhere else. */
 export function logEvent (request: FastifyRequest, event: AuthEvent, who: { userId?: number | undefined, phone?: string }, more: object = {}) {
-  request.log[event === 'guard_tripped' ? 'warn' : 'info']({
+  request.log[warnings.has(event) ? 'warn' : 'info']({
     event,
     user_id: who.userId,
     phone: who.phone && maskPhone(who.phone),

@@ -54,13 +54,21 @@ const smsTypes: ReadonlyArray<NumberType | undefined> = ['MOBILE', 'FIXED_LINE_O
 /** ITU-T E.164 knows no subscriber number this short; what fits in it is a short code. */
 const longestShortNumber = 6
 
+/** Digits with spaces, "-", "(" and ")", the leading "+" may be missing; undefined for anything else. */
+const digitsOf = (input: string) => /^\+?([0-9]+)$/.exec(input.replace(/[ ()-]/g, ''))?.[1]
+
+/** The one form of a number, however it is typed: in E.164 (ITU-T E.164), whether it is assigned or not; undefined for what is none. */
+export function canonicalPhone (input: string): string | undefined {
+  const digits = digitsOf(input)
+  return digits && (parsePhoneNumberFromString(`+${digits}`, { extract: false })?.number ?? `+${digits}`)
+}
+
 /**
- * Reads a phone number as people type it: digits with spaces, "-", "(" and ")", the leading "+" may be missing.
- * Returns it in E.164 (ITU-T E.164) with the market it belongs to.
+ * Reads a phone number as people type it. Returns it in E.164 with the market it belongs to.
  * Throws invalid_request for what is no number, unsupported_phone for one of no market or a kind that takes no SMS.
  */
 export function parsePhone (input: string): { phone: string, market: MarketId } {
-  const digits = /^\+?([0-9]+)$/.exec(input.replace(/[ ()-]/g, ''))?.[1]
+  const digits = digitsOf(input)
   if (digits && digits.length <= longestShortNumber) throw problem('unsupported_phone')
   const number = digits && parsePhoneNumberFromString(`+${digits}`, { extract: false })
   if (!number || !number.isValid()) {

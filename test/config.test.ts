@@ -91,7 +91,7 @@ for (const [name, key, fallback, value] of texts) {
 }
 
 t.test('an autofill line that no phone would understand is refused', async (t) => {
-  for (const value of ['https://app.example.com', 'app.example.com/', 'App.example.com', 'a b', '@app.example.com', 'app.example.com\n']) {
+  for (const value of ['https://app.example.com', 'app.example.com/', 'App.example.com', 'a b', '@app.example.com', 'app.example.com\n', '.', 'app..example', 'app.example.', '-app.example', 'app-.example', 'app_1.example']) {
     t.strictSame(names(faults({ ...required, SMS_WEBOTP_DOMAIN: value })), ['SMS_WEBOTP_DOMAIN'], value)
   }
   for (const value of ['FA+9qCX9VS', 'FA+9qCX9VSuu', 'FA+9qCX9VS=', 'FA+9qCX9VS\n']) {
@@ -141,6 +141,32 @@ t.test('CORS_ORIGINS is a list of origins, by default none', async (t) => {
   }
 })
 
+t.test('TEST_PHONES is a list of numbers with their codes, by default none', async (t) => {
+  const phones = (value?: string) => [...loadConfig({ ...required, TEST_PHONES: value }).testPhones]
+  t.strictSame(phones(), [])
+  t.strictSame(phones(''), [])
+  t.strictSame(phones('+13125550100=123456, +996000000001=000000,'), [
+    ['+13125550100', { market: 'us', code: '123456' }], ['+996000000001', { market: 'kg', code: '000000' }]
+  ])
+  t.strictSame(phones('1 (312) 555-0100=123456'), [['+13125550100', { market: 'us', code: '123456' }]], 'in any spelling')
+  t.strictSame(phones('+14165550100=123456'), [['+14165550100', { market: 'us', code: '123456' }]], 'the prefix is enough')
+  t.strictSame(phones(`+1${'5'.repeat(14)}=123456`), [[`+1${'5'.repeat(14)}`, { market: 'us', code: '123456' }]])
+})
+
+t.test('entries of TEST_PHONES that cannot work are told at once, by their place, without number and code', async (t) => {
+  const form = 'must be a number with its country code, an equals sign and six digits'
+  for (const value of ['+13125550100', '+13125550100=12345', '+13125550100=1234567', '+13125550100=12345a', '+13125550100=', '=123456', '+13125550100==123456',
+    '+13125550100=١٢٣٤٥٦', '+1312555x=123456', '++13125550100=123456', '+199999=123456', '+1=123456', `+1${'5'.repeat(15)}=123456`, '+13125550100:123456']) {
+    t.strictSame(faults({ ...required, TEST_PHONES: value }), [`TEST_PHONES entry 1 ${form}`], value)
+  }
+  t.strictSame(faults({ ...required, PORT: 'http', TEST_PHONES: '+13125550100=123456,+442079460000=123456,+13125550101=12345,1-312-555-0100=654321' }), [
+    'PORT must be a whole number from 0 to 65535',
+    'TEST_PHONES entry 2 has a number without the prefix of a market',
+    `TEST_PHONES entry 3 ${form}`,
+    'TEST_PHONES entry 4 has the number of an entry before it'
+  ])
+})
+
 t.test('production runs with nothing set but what it requires', async (t) => {
   const config = loadConfig(required)
   t.ok(config.isProduction)
@@ -162,7 +188,7 @@ t.test('production refuses keys that could be guessed', async (t) => {
   }
 })
 
-t.test('SMS_PROVIDER is webhook, or console outside production', async (t) => {
+t.test('SMS_PROVIDER is webhook or twilio, or console outside production', async (t) => {
   t.strictSame(names(faults({ ...required, SMS_PROVIDER: 'console' })), ['SMS_PROVIDER'])
   t.strictSame(names(faults({ ...required, SMS_PROVIDER: 'pigeon' })), ['SMS_PROVIDER'])
   t.strictSame(names(faults({ ...development, SMS_PROVIDER: 'pigeon' })), ['SMS_PROVIDER'])
@@ -182,6 +208,28 @@ t.test('a webhook needs its URL and a secret that can sign, in development too',
   for (const value of [key(23), key(24).slice('whsec_'.length), 'secret', 'whsec_', `${key(24)}A`, `${key(24)}AA`, key(25).replace(/=+$/, ''), `${key(24)}\n`, `whsec_${'-'.repeat(32)}`]) {
     t.strictSame(names(faults({ ...webhook, SMS_WEBHOOK_URL: 'http://h/', SMS_WEBHOOK_SECRET: value })), ['SMS_WEBHOOK_SECRET'], value)
   }
+})
+
+t.test('Twilio needs an account, its token and one sender', async (t) => {
+  const account = { TWILIO_ACCOUNT_SID: `AC${'0123456789abcdef'.repeat(2)}`, TWILIO_AUTH_TOKEN: 'token' }
+  const service = { TWILIO_MESSAGING_SERVICE_SID: `MG${'0123456789abcdef'.repeat(2)}` }
+  const sender = 'TWILIO_FROM or TWILIO_MESSAGING_SERVICE_SID is required, and only one of them'
+  const twilio = (env: Env) => faults({ ...required, SMS_PROVIDER: 'twilio', ...env })
+  t.strictSame(twilio({ ...account, TWILIO_FROM: '+15005550006' }), [])
+  t.strictSame(twilio({ ...account, ...service }), [])
+  t.match(loadConfig({ ...required, SMS_PROVIDER: 'twilio', ...account, ...service }), {
+    smsProvider: 'twilio', twilioAccountSid: account.TWILIO_ACCOUNT_SID, twilioAuthToken: 'token', twilioFrom: undefined, twilioMessagingServiceSid: service.TWILIO_MESSAGING_SERVICE_SID
+  })
+  t.strictSame(twilio({}), ['TWILIO_ACCOUNT_SID is required', 'TWILIO_AUTH_TOKEN is required', sender])
+  t.strictSame(twilio(account), [sender])
+  t.strictSame(twilio({ ...account, ...service, TWILIO_FROM: '+15005550006' }), [sender])
+  for (const TWILIO_ACCOUNT_SID of ['AC1', `SK${'0'.repeat(32)}`, `AC${'0'.repeat(33)}`, `AC${'g'.repeat(32)}`, `AC${'0'.repeat(32)}\n`]) {
+    t.strictSame(names(twilio({ ...account, ...service, TWILIO_ACCOUNT_SID })), ['TWILIO_ACCOUNT_SID'], TWILIO_ACCOUNT_SID)
+  }
+  for (const TWILIO_MESSAGING_SERVICE_SID of ['MG1', `AC${'0'.repeat(32)}`]) {
+    t.strictSame(names(twilio({ ...account, TWILIO_MESSAGING_SERVICE_SID })), ['TWILIO_MESSAGING_SERVICE_SID'], TWILIO_MESSAGING_SERVICE_SID)
+  }
+  t.strictSame(faults({ ...required, TWILIO_ACCOUNT_SID: 'AC1', TWILIO_FROM: '1', TWILIO_MESSAGING_SERVICE_SID: '1' }), [], 'another provider does not look at them')
 })
 
 t.test('development needs only a database, and makes keys of its own that differ each time', async (t) => {
@@ -221,11 +269,12 @@ t.test('all problems are told at once, each on a line of its own that names its 
     SMS_PROVIDER: 'webhook',
     SMS_WEBHOOK_URL: 'url',
     SMS_WEBHOOK_SECRET: 'secret',
-    SMS_TIMEOUT_MS: '1'
+    SMS_TIMEOUT_MS: '1',
+    SMS_APP_NAME: 'x'.repeat(52)
   }
   const problems = faults(env)
   t.strictSame(names(problems).sort(), [
-    'CORS_ORIGINS', 'DATABASE_URL', 'JWT_SECRET', 'LOG_LEVEL', 'PORT', 'REDIS_URL', 'SMS_TIMEOUT_MS', 'SMS_WEBHOOK_SECRET', 'SMS_WEBHOOK_URL', 'TRUST_PROXY'
+    'CORS_ORIGINS', 'DATABASE_URL', 'JWT_SECRET', 'LOG_LEVEL', 'PORT', 'REDIS_URL', 'SMS_APP_NAME', 'SMS_TIMEOUT_MS', 'SMS_WEBHOOK_SECRET', 'SMS_WEBHOOK_URL', 'TRUST_PROXY'
   ])
   t.throws(() => loadConfig(env), { message: problems.join('\n') })
 })

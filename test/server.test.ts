@@ -32,13 +32,13 @@ const outages = (log: string) => logLines(log).filter(({ event }) => event === '
 
 t.test('a wrong environment is told whole, without secret values and without a stack, and ends with 1', async (t) => {
   const server = startProcess(t, 'server', {
-    env: { NODE_ENV: 'production', PORT: 'http', LOG_LEVEL: 'loud', JWT_SECRET: 'hunter2', DATABASE_URL: 'mysql://host/db', REDIS_URL: undefined, SMS_PROVIDER: 'pigeon' }
+    env: { NODE_ENV: 'production', PORT: 'http', LOG_LEVEL: 'loud', JWT_SECRET: 'hunter2', DATABASE_URL: 'mysql://host/db', REDIS_URL: undefined, SMS_PROVIDER: 'pigeon', SMS_APP_NAME: 'x'.repeat(60) }
   })
   const { code, stdout, stderr } = await server.closed
   t.equal(code, 1)
   t.equal(stdout, '')
   const lines = stderr.trimEnd().split('\n')
-  for (const name of ['PORT', 'LOG_LEVEL', 'JWT_SECRET', 'DATABASE_URL', 'REDIS_URL', 'SMS_PROVIDER']) {
+  for (const name of ['PORT', 'LOG_LEVEL', 'JWT_SECRET', 'DATABASE_URL', 'REDIS_URL', 'SMS_PROVIDER', 'SMS_APP_NAME']) {
     t.ok(lines.some((line) => line.startsWith(`phone-auth: ${name} `)), `${name} is told`)
   }
   t.ok(lines.every((line) => /^phone-auth: [A-Z_]+ /.test(line)), 'every line is a problem')

@@ -1,4 +1,4 @@
-import { dayMs, hourMs, maxLifeMs, minLeftMs, sendsCeiling, type CodeLimits, type CodeStore } from './code-store.js'
+import { dayMs, guessesCeiling, hourMs, maxLifeMs, minLeftMs, sendsCeiling, type CodeLimits, type CodeStore } from './code-store.js'
 
 interface Code { nonce: string, digest: string, attempts: number, firstSent: number, expiresAt: number }
 interface Window { begins: number, sends: number }
@@ -6,6 +6,8 @@ interface Entry { code?: Code | undefined, sentAt?: number | undefined, hour?: W
 
 const open = <T extends Window>(window: T | undefined, lengthMs: number, now: number) =>
   window && now < window.begins + lengthMs ? window : undefined
+
+const dayOf = (entry: Entry, now: number) => open(entry.day, dayMs, now) ?? { begins: now, sends: 0, total: 0 }
 
 /**
  * Codes in process memory, for development: they die with the process and no second one sees them.
@@ -20,25 +22,29 @@ export function memoryCodeStore ({ ttlMs, resendMs, sendsPerHour, sendsPerDay, m
   }
 
   return {
-    async issue (key, candidate, now) {
+    async issue (key, candidate, now, isTest = false) {
       const entry = entryOf(key)
       const wait = (entry.sentAt ?? 0) + resendMs - now
-      if (wait > 0) return { status: 'too_soon', retryAfterMs: Math.min(wait, resendMs) }
+      if (!isTest && wait > 0) return { status: 'too_soon', retryAfterMs: Math.min(wait, resendMs) }
       const before = { code: entry.code && { ...entry.code }, sentAt: entry.sentAt }
 
       const hour = open(entry.hour, hourMs, now) ?? { begins: now, sends: 0 }
-      const day = open(entry.day, dayMs, now) ?? { begins: now, sends: 0, total: 0 }
-      if (day.sends >= sendsPerDay || day.total >= sendsCeiling) return { status: 'too_many', retryAfterMs: day.begins + dayMs - now }
-      if (hour.sends >= sendsPerHour) return { status: 'too_many', retryAfterMs: hour.begins + hourMs - now }
+      const day = dayOf(entry, now)
+      const isDayOver = isTest ? day.total >= guessesCeiling : day.sends >= sendsPerDay || day.total >= sendsCeiling
+      if (isDayOver) return { status: 'too_many', retryAfterMs: day.begins + dayMs - now }
+      if (!isTest && hour.sends >= sendsPerHour) return { status: 'too_many', retryAfterMs: hour.begins + hourMs - now }
 
       let { code } = entry
       const expiresAt = Math.min(now + ttlMs, (code?.firstSent ?? 0) + maxLifeMs)
       if (code && code.expiresAt > now && expiresAt - now >= Math.min(minLeftMs, ttlMs)) code.expiresAt = expiresAt
       else code = { ...candidate, attempts: 0, firstSent: now, expiresAt: now + ttlMs }
-      hour.sends++
-      day.sends++
-      day.total++
-      Object.assign(entry, { code, sentAt: now, hour, day })
+      Object.assign(entry, { code, day })
+      if (!isTest) {
+        hour.sends++
+        day.sends++
+        day.total++
+        Object.assign(entry, { sentAt: now, hour })
+      }
       return { status: 'issued', nonce: code.nonce, expiresAt: code.expiresAt, undo: { before, now } }
     },
 
@@ -58,18 +64,27 @@ export function memoryCodeStore ({ ttlMs, resendMs, sendsPerHour, sendsPerDay, m
       else entry.code = before.code
     },
 
-    async redeem (key, digest, now) {
+    async redeem (key, digest, now, testDigest) {
       const entry = entryOf(key)
       const { code } = entry
+      let guessesLeft = Infinity
+      if (testDigest !== undefined) {
+        const day = dayOf(entry, now)
+        if (day.total >= guessesCeiling) return { status: 'none' }
+        if (digest !== testDigest) {
+          guessesLeft = guessesCeiling - ++day.total
+          entry.day = day
+        }
+      }
       if (!code || code.expiresAt <= now) return { status: 'none' }
-      if (code.digest === digest) {
+      if (digest === (testDigest ?? code.digest)) {
         const undo = { ...entry, day: entry.day && { ...entry.day } }
         entry.code = undefined
         entry.hour = undefined
         if (entry.day) entry.day.sends = 0
         return { status: 'right', undo }
       }
-      const attemptsRemaining = Math.max(maxAttempts - ++code.attempts, 0)
+      const attemptsRemaining = Math.max(Math.min(maxAttempts - ++code.attempts, guessesLeft), 0)
       if (attemptsRemaining === 0) entry.code = undefined
       return { status: 'wrong', attemptsRemaining }
     },

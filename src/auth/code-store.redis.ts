@@ -1,10 +1,11 @@
 import { answerOf, redisScript, type Redis } from '../plugins/redis.js'
-import { dayMs, hourMs, maxLifeMs, minLeftMs, sendsCeiling, type CodeLimits, type CodeStore, type Issued } from './code-store.js'
+import { dayMs, guessesCeiling, hourMs, maxLifeMs, minLeftMs, sendsCeiling, type CodeLimits, type CodeStore, type Issued } from './code-store.js'
 
 /*
  * One hash a number, with short names so that it stays a listpack of under 350 bytes:
  *   n nonce  d digest  a wrong guesses  f first sent  x expires   the pending code
  *   s last sent  h hour begins  i sends in it  b day begins  j sends in it  t sends in it that nothing clears
+ * At a test number s, i and j stay as they are, and t counts wrong guesses.
  */
 const load = `
 local key = KEYS[1]
@@ -19,15 +20,18 @@ local hour, day = ${hourMs}, ${dayMs}
 const issue = `${load}
 local now, nonce, digest = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local ttl, resend, perHour, perDay = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local isTest = ARGV[8] == '1'
 local wait = number('s') + resend - now
-if wait > 0 then return {'too_soon', math.min(wait, resend)} end
+if not isTest and wait > 0 then return {'too_soon', math.min(wait, resend)} end
 local undo = {stored.s or '', stored.n or '', stored.d or '', stored.a or '', stored.f or '', stored.x or ''}
 
 if now >= number('h') + hour then stored.h, stored.i = now, 0 end
 if now >= number('b') + day then stored.b, stored.j, stored.t = now, 0, 0 end
 wait = 0
-if number('i') >= perHour then wait = number('h') + hour - now end
-if number('j') >= perDay or number('t') >= ${sendsCeiling} then wait = number('b') + day - now end
+if not isTest and number('i') >= perHour then wait = number('h') + hour - now end
+if not isTest and number('j') >= perDay or number('t') >= (isTest and ${guessesCeiling} or ${sendsCeiling}) then
+  wait = number('b') + day - now
+end
 if wait > 0 then return {'too_many', wait} end
 
 local expires = math.min(now + ttl, number('f') + ${maxLifeMs})
@@ -35,8 +39,10 @@ if not (stored.n and number('x') > now and expires - now >= math.min(${minLeftMs
   stored.n, stored.d, stored.a, stored.f = nonce, digest, 0, now
   expires = now + ttl
 end
-stored.x, stored.s = expires, now
-stored.i, stored.j, stored.t = number('i') + 1, number('j') + 1, number('t') + 1
+stored.x = expires
+if not isTest then
+  stored.s, stored.i, stored.j, stored.t = now, number('i') + 1, number('j') + 1, number('t') + 1
+end
 local fields = {}
 for field, value in pairs(stored) do
   fields[#fields + 1] = field
@@ -75,15 +81,26 @@ restore('x')
 
 /* Race: of many right guesses one must win, and of many wrong ones only so many may be compared. */
 const redeem = `${load}
-local digest, now, maxAttempts = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local digest, now, maxAttempts, testDigest = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local left, expected = maxAttempts - number('a') - 1, stored.d
+if testDigest ~= '' then
+  expected = testDigest
+  if now >= number('b') + day then stored.b, stored.j, stored.t = now, 0, 0 end
+  if number('t') >= ${guessesCeiling} then return {'none'} end
+  if digest ~= expected then
+    stored.t = number('t') + 1
+    left = math.min(left, ${guessesCeiling} - stored.t)
+    redis.call('HSET', key, 'b', stored.b, 'j', stored.j, 't', stored.t)
+    redis.call('PEXPIRE', key, math.max(number('b') + day, number('x')) - now)
+  end
+end
 if not stored.n or number('x') <= now then return {'none'} end
-if stored.d == digest then
+if digest == expected then
   -- First, and only where it is: emptied by HDEL the key would be made anew, without a TTL.
   if stored.j then redis.call('HSET', key, 'j', 0) end
   redis.call('HDEL', key, 'n', 'd', 'a', 'f', 'x', 'h', 'i')
   return {'right', stored.n, stored.d, stored.a, stored.f, stored.x, stored.h or '', stored.i or '', stored.b or '', stored.j or ''}
 end
-local left = maxAttempts - number('a') - 1
 if left > 0 then redis.call('HINCRBY', key, 'a', 1) else redis.call('HDEL', key, 'n', 'd', 'a', 'f', 'x') end
 return {'wrong', math.max(left, 0)}
 `
@@ -114,8 +131,8 @@ export function redisCodeStore (redis: Redis, { ttlMs, resendMs, sendsPerHour, s
   }
 
   return {
-    async issue (key, { nonce, digest }, now) {
-      const [status, ...reply] = await scripts.issue(key, now, nonce, digest, ttlMs, resendMs, sendsPerHour, sendsPerDay)
+    async issue (key, { nonce, digest }, now, isTest = false) {
+      const [status, ...reply] = await scripts.issue(key, now, nonce, digest, ttlMs, resendMs, sendsPerHour, sendsPerDay, Number(isTest))
       if (status !== 'issued') return { status: status as 'too_soon' | 'too_many', retryAfterMs: Number(reply[0]) }
       const [issuedNonce, expiresAt, ...undo] = reply as [string, string, ...string[]]
       return { status, nonce: issuedNonce, expiresAt: Number(expiresAt), undo }
@@ -125,8 +142,8 @@ export function redisCodeStore (redis: Redis, { ttlMs, resendMs, sendsPerHour, s
       await scripts.takeBack(key, nonce, ...undo as string[])
     },
 
-    async redeem (key, digest, now) {
-      const [status, ...reply] = await scripts.redeem(key, digest, now, maxAttempts)
+    async redeem (key, digest, now, testDigest = '') {
+      const [status, ...reply] = await scripts.redeem(key, digest, now, maxAttempts, testDigest)
       if (status === 'right') return { status, undo: reply }
       return status === 'wrong' ? { status, attemptsRemaining: Number(reply[0]) } : { status: 'none' }
     },

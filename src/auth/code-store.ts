@@ -14,6 +14,8 @@ export const maxLifeMs = 600_000
 export const minLeftMs = 120_000
 /** Sends to one number in a day; nothing clears this count. */
 export const sendsCeiling = 50
+/** Wrong guesses at a test number in a day; nothing clears this count. */
+export const guessesCeiling = 50
 export const hourMs = 3_600_000
 export const dayMs = 86_400_000
 
@@ -41,12 +43,18 @@ export type Redeemed =
  * round trip. Throws unavailable when the store does not answer.
  */
 export interface CodeStore {
-  /** Counts a send and tells which code goes out: a live one again, or the candidate. */
-  issue (key: string, candidate: { nonce: string, digest: string }, now: number): Promise<Issued | Refused>
-  /** Undoes an `issue` whose message was refused; a code sent before works on, later sends are left alone. */
+  /**
+   * Counts a send and tells which code goes out: a live one again, or the candidate. At a test number no send counts or has
+   * to wait, but after too many wrong guesses in the day.
+   */
+  issue (key: string, candidate: { nonce: string, digest: string }, now: number, isTest?: boolean): Promise<Issued | Refused>
+  /** Undoes an `issue` whose message was refused, no test number's; a code sent before works on, later sends are left alone. */
   takeBack (key: string, issued: Issued): Promise<void>
-  /** Compares a guess: the right one consumes the code and clears the caps, a wrong one costs an attempt. */
-  redeem (key: string, digest: string, now: number): Promise<Redeemed>
+  /**
+   * Compares a guess: the right one consumes the code and clears the caps, a wrong one costs an attempt. `testDigest` is that of
+   * the code of a test number, where every wrong guess counts toward its day, whether a code is pending or not.
+   */
+  redeem (key: string, digest: string, now: number, testDigest?: string): Promise<Redeemed>
   /** Undoes a `redeem` whose login failed, unless a newer code has come. */
   putBack (key: string, undo: unknown): Promise<void>
   /** Removes the pending code; the counts stay. */

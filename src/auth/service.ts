@@ -1,14 +1,14 @@
 import { randomUUID } from 'node:crypto'
 import type { Config } from '../config.js'
-import { problem } from '../errors.js'
+import { isProblem, problem } from '../errors.js'
 import type { Audit } from '../logger.js'
-import { isLanguage, markets, parsePhone, type Language, type MarketId } from '../markets.js'
+import { canonicalPhone, isLanguage, markets, parsePhone, type Language, type MarketId } from '../markets.js'
 import type { Database } from '../plugins/database.js'
 import type { UsersRepository } from '../users/repository.js'
-import { deriveCode, digestCode, phoneKey } from './code.js'
+import { deriveCode, digestCode, phoneKey, testPhoneKey } from './code.js'
 import type { CodeStore, Issued } from './code-store.js'
 import type { LogoutMarks } from './logout-marks.js'
-import { SmsRefused, type SmsSender } from './sms/index.js'
+import { SmsRefused, SmsUnsupported, type SmsSender } from './sms/index.js'
 import { smsText } from './sms/text.js'
 import type { SmsGuard } from './sms-guard.js'
 import type { AuthenticatedUser } from './token.js'
@@ -30,7 +30,15 @@ export type AuthService = ReturnType<typeof authService>
 
 /** The flow of a login, free of HTTP. */
 export function authService (config: Config, { db, users, codes, marks, guard, sms, clock, newNonce }: AuthPorts) {
-  const { codeSecret } = config
+  const { codeSecret, testPhones } = config
+  const keyOf = (phone: string) => (testPhones.has(phone) ? testPhoneKey : phoneKey)(codeSecret, phone)
+
+  /** Reads a number; `testCode` is the fixed code of a test number, which need not be one that is in use. */
+  function readPhone (input: string): { phone: string, market: MarketId, testCode?: string } {
+    const phone = canonicalPhone(input)
+    const test = phone && testPhones.get(phone)
+    return test ? { phone, market: test.market, testCode: test.code } : parsePhone(input)
+  }
 
   /** Asks the traffic guard about a send that is issued; one that it stops is taken back. Throws too_many_sends. */
   async function passGuard ({ phone, market, key, issued, now, isKnown }: Send, audit: Audit) {
@@ -46,67 +54,77 @@ export function authService (config: Config, { db, users, codes, marks, guard, s
     throw problem('too_many_sends', { retryAfter: verdict.retryAfterSeconds })
   }
 
+  /** Hands the message of a send that is issued to the provider. Throws too_many_sends, sms_failed, unsupported_phone. */
+  async function deliver (send: Send, language: Language, userId: number | undefined, audit: Audit) {
+    const { phone, market, key, issued, now, isKnown } = send
+    await passGuard(send, audit)
+    try {
+      const text = smsText(config, language, deriveCode(codeSecret, phone, issued.nonce))
+      await sms({ id: randomUUID(), to: phone, text, market, language })
+    } catch (cause) {
+      audit('sms_failed', { userId, phone })
+      // After a time-out the message may still arrive: then its code must work.
+      if (cause instanceof SmsRefused) {
+        await codes.takeBack(key, issued)
+        await guard?.release(phone, market, now, isKnown)
+      }
+      throw problem(cause instanceof SmsUnsupported ? 'unsupported_phone' : 'sms_failed', { cause })
+    }
+    audit('code_sent', { userId, phone }, { market, language })
+  }
+
   return {
     /**
-     * Sends a code to a number; a code that is still alive is sent again. `language` is what the request asks for.
+     * Sends a code to a number; a code that is still alive is sent again. `language` is what the request asks for. To a test
+     * number nothing is sent.
      * Throws invalid_request, unsupported_phone, resend_too_soon, too_many_sends, sms_failed, unavailable.
      */
     async sendCode (input: string, language: Language | undefined, audit: Audit) {
-      const { phone, market } = parsePhone(input)
+      const { phone, market, testCode } = readPhone(input)
       const known = await users.findByPhone(phone)
       const who = { userId: known?.id, phone }
-      const key = phoneKey(codeSecret, phone)
+      if (testCode) audit('test_phone', who, { action: 'send' })
+      const key = keyOf(phone)
       const now = clock()
       const nonce = newNonce()
-      const digest = digestCode(codeSecret, phone, deriveCode(codeSecret, phone, nonce))
-      const issued = await codes.issue(key, { nonce, digest }, now)
+      const digest = digestCode(codeSecret, phone, testCode ?? deriveCode(codeSecret, phone, nonce))
+      const issued = await codes.issue(key, { nonce, digest }, now, testCode !== undefined)
       if (issued.status !== 'issued') {
         audit('limit_hit', who, { limit: issued.status })
         throw problem(issued.status === 'too_soon' ? 'resend_too_soon' : 'too_many_sends',
           { retryAfter: Math.ceil(issued.retryAfterMs / 1000) })
       }
 
-      const isKnown = known?.isVerified === true
-      await passGuard({ phone, market, key, issued, now, isKnown }, audit)
-
-      const code = deriveCode(codeSecret, phone, issued.nonce)
-      const stored = known?.language
-      const spoken = language ?? (isLanguage(stored) ? stored : markets[market].language)
-      try {
-        await sms({ id: randomUUID(), to: phone, text: smsText(config, spoken, code), market, language: spoken })
-      } catch (cause) {
-        audit('sms_failed', who)
-        // After a time-out the message may still arrive: then its code must work.
-        if (cause instanceof SmsRefused) {
-          await codes.takeBack(key, issued)
-          await guard?.release(phone, market, now, isKnown)
-        }
-        throw problem('sms_failed', { cause })
+      if (!testCode) {
+        const stored = known?.language
+        const spoken = language ?? (isLanguage(stored) ? stored : markets[market].language)
+        await deliver({ phone, market, key, issued, now, isKnown: known?.isVerified === true }, spoken, known?.id, audit)
       }
-      audit('code_sent', who, { market, language: spoken })
       return { phone, market, language: language ?? markets[market].language, expiresInSeconds: Math.ceil((issued.expiresAt - now) / 1000) }
     },
 
     /**
      * Trades a code for a login. `issuedAt` is the last_login it wrote, in seconds since the epoch.
-     * Throws invalid_request, unsupported_phone, invalid_code, unavailable.
+     * Throws invalid_request, unsupported_phone, invalid_code, unavailable; rate_limited for a test number that logs in too often.
      */
     async verifyCode (input: string, code: string, audit: Audit) {
-      const { phone, market } = parsePhone(input)
-      const key = phoneKey(codeSecret, phone)
-      const redeemed = await codes.redeem(key, digestCode(codeSecret, phone, code), clock())
+      const { phone, market, testCode } = readPhone(input)
+      if (testCode) audit('test_phone', { phone }, { action: 'verify' })
+      const key = keyOf(phone)
+      const redeemed = await codes.redeem(key, digestCode(codeSecret, phone, code), clock(), testCode && digestCode(codeSecret, phone, testCode))
       if (redeemed.status !== 'right') {
         audit('wrong_code', { phone })
         throw problem('invalid_code', redeemed.status === 'wrong' ? { attemptsRemaining: redeemed.attemptsRemaining } : {})
       }
       try {
-        const { user, isNew, isFirst } = await users.login(phone, market)
+        const { user, isNew, isFirst } = await users.login(phone, market, testCode !== undefined)
         // The login stands, whether it is counted or not.
-        if (isFirst) await guard?.verified(phone, market, clock()).catch(() => undefined)
+        if (isFirst && !testCode) await guard?.verified(phone, market, clock()).catch(() => undefined)
         audit('login', { userId: user.id, phone }, { is_new_user: isNew })
         return { user, isNew, market, issuedAt: epochSeconds(user.lastLogin) }
       } catch (error) {
         await codes.putBack(key, redeemed.undo)
+        if (isProblem(error)) audit('limit_hit', { phone }, { limit: 'test_phone' })
         throw error
       }
     },
@@ -130,7 +148,7 @@ export function authService (config: Config, { db, users, codes, marks, guard, s
       const phone = await db.atomically(async (tx) => {
         const user = await users.remove(tx, userId)
         if (!user) throw problem('invalid_token')
-        await codes.forget(phoneKey(codeSecret, user.phone))
+        await codes.forget(keyOf(user.phone))
         return user.phone
       })
       audit('account_deleted', { userId, phone })

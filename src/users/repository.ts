@@ -1,4 +1,4 @@
-import { eq, sql } from 'drizzle-orm'
+import { and, eq, sql } from 'drizzle-orm'
 import { users, utcNow } from '../db/schema.js'
 import { problem } from '../errors.js'
 import { markets, type Language, type MarketId } from '../markets.js'
@@ -18,6 +18,14 @@ const nextLogin = sql`CASE WHEN ${users.lastLogin} <= ${utcNow} + interval '60 s
   THEN greatest(date_trunc('second', ${utcNow}),
     date_trunc('second', ${users.lastLogin}) + CASE WHEN ${users.isActive} THEN interval '0' ELSE interval '1 second' END)
   ELSE date_trunc('second', ${utcNow}) END`
+
+/**
+ * How far ahead, in seconds, a login finds the last_login of a test number at most: it logs in and out without waiting, a
+ * second further each time, and from 60 s on its tokens would be refused.
+ */
+const maxLeadSeconds = 30
+const isAhead = sql`coalesce(${users.lastLogin} BETWEEN ${utcNow} + make_interval(secs => ${maxLeadSeconds})
+  AND ${utcNow} + interval '60 seconds', FALSE)`
 
 /** Everything the service reads and writes in the users table. */
 export function usersRepository (db: Database) {
@@ -46,7 +54,10 @@ export function usersRepository (db: Database) {
   const wasVerified = sql<boolean | null>`(SELECT before.is_verified FROM users before WHERE before.id = users.id)`
   const loggedIn = { isActive: true, isVerified: true, lastLogin: nextLogin, updatedAt: utcNow }
   const login = db.update(users).set({ ...loggedIn, market: sql`${placeholder('market')}` })
-    .where(eq(users.phoneNumber, placeholder('phone'))).returning({ ...columns, wasVerified }).prepare(db.statementName('login'))
+    .where(and(eq(users.phoneNumber, placeholder('phone')), sql`NOT (${placeholder('isTest')}::boolean AND ${isAhead})`))
+    .returning({ ...columns, wasVerified }).prepare(db.statementName('login'))
+  const wait = db.select({ seconds: sql<number>`floor(extract(epoch FROM ${users.lastLogin} - ${utcNow}))::int - ${maxLeadSeconds - 1}` }).from(users)
+    .where(and(eq(users.phoneNumber, placeholder('phone')), isAhead)).prepare(db.statementName('login_wait'))
   const register = db.insert(users).values({
     phoneNumber: placeholder('phone'),
     market: placeholder('market'),
@@ -73,13 +84,16 @@ export function usersRepository (db: Database) {
     /**
      * Signs the owner of a number in; `isFirst` where nobody has logged in with it before.
      * The INSERT runs only where no row came back: its conflict burns an id of the sequence.
+     * Throws rate_limited for a test number whose last_login is too far ahead.
      */
-    async login (phone: string, market: MarketId): Promise<{ user: User, isNew: boolean, isFirst: boolean }> {
-      const [known] = await login.execute({ phone, market })
+    async login (phone: string, market: MarketId, isTest = false): Promise<{ user: User, isNew: boolean, isFirst: boolean }> {
+      const [known] = await login.execute({ phone, market, isTest })
       if (known) {
         const { wasVerified, ...user } = known
         return { user, isNew: false, isFirst: wasVerified !== true }
       }
+      const [ahead] = isTest ? await wait.execute({ phone }) : []
+      if (ahead) throw problem('rate_limited', { retryAfter: ahead.seconds })
       const { language, country } = markets[market]
       const [row] = await register.execute({ phone, market, language, country })
       const { isNew, ...user } = row as User & { isNew: boolean }

@@ -5,7 +5,7 @@ import t, { type Test } from 'tap'
 import { digestCode, deriveCode, newNonce, phoneKey } from '../../src/auth/code.js'
 import { memoryCodeStore } from '../../src/auth/code-store.memory.js'
 import { redisCodeStore } from '../../src/auth/code-store.redis.js'
-import { dayMs, hourMs, sendsCeiling, type CodeLimits, type CodeStore, type Issued } from '../../src/auth/code-store.js'
+import { dayMs, guessesCeiling, hourMs, sendsCeiling, type CodeLimits, type CodeStore, type Issued } from '../../src/auth/code-store.js'
 import { startRedis } from '../helpers/servers.js'
 import { testRedis } from '../helpers/service.js'
 
@@ -43,6 +43,23 @@ function number (store: CodeStore, key = newKey()) {
     takeBack: (issued: Issued) => store.takeBack(key, issued),
     putBack: (undo: unknown) => store.putBack(key, undo),
     forget: () => store.forget(key)
+  }
+}
+
+/** A store with the key of a test number, whose code is always "fixed". */
+function testNumber (store: CodeStore, key = newKey()) {
+  const guess = (name: string, now: number) => store.redeem(key, `digest-${name}`, now, 'digest-fixed')
+  return {
+    ...number(store, key),
+    issue: (name: string, now: number) => store.issue(key, { nonce: `nonce-${name}`, digest: 'digest-fixed' }, now, true),
+    guess,
+    /** Guesses wrong so many times, with a send before each. */
+    async miss (times: number, now: number) {
+      for (let i = 0; i < times; i++) {
+        await store.issue(key, { nonce: `nonce-${i}`, digest: 'digest-fixed' }, now, true)
+        await guess('x', now)
+      }
+    }
   }
 }
 
@@ -438,6 +455,109 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
     t.equal(wrongs.filter(({ status }) => status === 'none').length, 95)
   })
 
+  const oneTest = (limits: Partial<CodeLimits> = {}) => testNumber(open({ ...defaults, ...limits }))
+
+  t.test('sends to a test number wait for nothing and count for nothing', async (t) => {
+    const { issue, guess } = oneTest({ sendsPerHour: 1, sendsPerDay: 1 })
+    for (let sends = 0; sends < 200; sends++) t.match(await issue('a', start + sends), { status: 'issued', nonce: 'nonce-a', expiresAt: start + sends + 300_000 })
+    t.match(await guess('fixed', start + 200), { status: 'right' })
+    t.match(await issue('b', start + 200), { status: 'issued', nonce: 'nonce-b' })
+  })
+
+  t.test('the code of a test number works once after each send, within its life', async (t) => {
+    const { issue, guess } = oneTest()
+    t.strictSame(await guess('fixed', start), none)
+    for (let logins = 0; logins < 60; logins++) {
+      await issue(String(logins), start)
+      t.match(await guess('fixed', start), { status: 'right' })
+      t.strictSame(await guess('fixed', start), none)
+    }
+    await issue('late', start)
+    t.strictSame(await guess('fixed', start + 300_000), none)
+  })
+
+  t.test('a code of a test number that the configuration has changed is right at once, and the one before is wrong', async (t) => {
+    const store = open(defaults)
+    const key = newKey()
+    await store.issue(key, candidate('old'), start, true)
+    t.strictSame(await store.redeem(key, 'digest-old', start, 'digest-new'), wrong(4))
+    t.match(await store.redeem(key, 'digest-new', start, 'digest-new'), { status: 'right' })
+  })
+
+  t.test('wrong guesses at a test number cost its attempts, which a resend does not refill', async (t) => {
+    const { issue, guess } = oneTest()
+    await issue('a', start)
+    t.strictSame(await guess('x', start), wrong(4))
+    await issue('b', start)
+    for (const left of [3, 2, 1, 0]) t.strictSame(await guess('x', start), wrong(left))
+    t.strictSame(await guess('fixed', start), none)
+    await issue('c', start)
+    t.strictSame(await guess('x', start), wrong(4))
+    t.match(await guess('fixed', start), { status: 'right' })
+  })
+
+  t.test('after fifty wrong guesses a test number is closed until its day is over', async (t) => {
+    const { issue, guess, miss } = oneTest()
+    await miss(guessesCeiling - 1, start)
+    await issue('a', start + minute)
+    t.match(await guess('fixed', start + minute), { status: 'right' }, 'the fiftieth is left, and a login does not clear the count')
+    await issue('b', start + minute)
+    t.strictSame(await guess('x', start + minute), wrong(0), 'the last guess of the day')
+    t.strictSame(await guess('fixed', start + minute), none)
+    t.strictSame(await issue('c', start + minute), tooMany(dayMs - minute))
+    t.strictSame(await issue('c', start + dayMs - 1), tooMany(1))
+    t.match(await issue('c', start + dayMs), { status: 'issued' })
+    t.match(await guess('fixed', start + dayMs), { status: 'right' })
+  })
+
+  t.test('wrong guesses at a test number count where no code is pending too, right ones do not', async (t) => {
+    const { issue, guess } = oneTest()
+    for (let guesses = 0; guesses < 100; guesses++) t.strictSame(await guess('fixed', start), none)
+    for (let guesses = 1; guesses < guessesCeiling; guesses++) t.strictSame(await guess('x', start), none)
+    t.match(await issue('a', start), { status: 'issued' })
+    t.strictSame(await guess('x', start + 300_000), none)
+    t.strictSame(await issue('b', start + 300_000), tooMany(dayMs - 300_000))
+  })
+
+  t.test('the day of wrong guesses begins anew when it is over', async (t) => {
+    const { issue, guess, miss } = oneTest()
+    await miss(guessesCeiling - 1, start)
+    await miss(guessesCeiling - 1, start + dayMs)
+    await issue('a', start + dayMs)
+    t.match(await guess('fixed', start + dayMs), { status: 'right' })
+    for (let guesses = 0; guesses < guessesCeiling; guesses++) await guess('x', start + 2 * dayMs)
+    t.strictSame(await issue('a', start + 3 * dayMs - 1), tooMany(1))
+  })
+
+  t.test('a code of a test number that is put back works again, but not on a day that was closed meanwhile', async (t) => {
+    const { issue, guess, miss, putBack } = oneTest()
+    const redeem = async () => {
+      await issue('a', start)
+      const redeemed = await guess('fixed', start)
+      if (redeemed.status !== 'right') throw new Error(redeemed.status)
+      return redeemed.undo
+    }
+    await putBack(await redeem())
+    t.match(await guess('fixed', start), { status: 'right' })
+    const undo = await redeem()
+    await miss(guessesCeiling, start)
+    await putBack(undo)
+    t.strictSame(await guess('fixed', start), none)
+    t.strictSame(await guess('x', start), none)
+  })
+
+  t.test('of parallel guesses at a test number one right one wins, and fifty wrong ones close it', async (t) => {
+    const { issue, guess } = oneTest({ maxAttempts: 100 })
+    await Promise.all(Array.from({ length: 100 }, (_, i) => issue(String(i), start)))
+    const right = await Promise.all(Array.from({ length: 100 }, () => guess('fixed', start)))
+    t.equal(right.filter(({ status }) => status === 'right').length, 1)
+    await issue('again', start)
+    const wrongs = await Promise.all(Array.from({ length: 100 }, () => guess('x', start)))
+    t.strictSame(wrongs.map((answer) => answer.status === 'wrong' ? answer.attemptsRemaining : undefined).slice(0, 51),
+      [...Array.from({ length: 50 }, (_, i) => 49 - i), undefined])
+    t.match(await issue('b', start), { status: 'too_many' })
+  })
+
   t.end()
 }
 
@@ -446,7 +566,7 @@ for (const [name, open] of Object.entries(stores)) t.test(`codes in ${name}`, (t
 /** One call of a random sequence; `pick` chooses among what came before. */
 type Step =
   | { call: 'wait', ms: number }
-  | { call: 'issue' | 'forget' }
+  | { call: 'issue' | 'forget' | 'misses' }
   | { call: 'guess' | 'takeBack' | 'putBack', pick: number }
 
 const pick = fc.nat(1000)
@@ -454,6 +574,7 @@ const steps: fc.Arbitrary<Step[]> = fc.array(fc.oneof(
   { weight: 4, arbitrary: fc.record({ call: fc.constant('wait' as const), ms: fc.constantFrom(1, 999, 1000, 59_999, 60_000, 119_999, 120_000, 240_000, 299_999, 300_000, hourMs - 60_000, hourMs, dayMs - hourMs) }) },
   { weight: 4, arbitrary: fc.record({ call: fc.constant('issue' as const) }) },
   { weight: 4, arbitrary: fc.record({ call: fc.constant('guess' as const), pick }) },
+  { weight: 1, arbitrary: fc.record({ call: fc.constant('misses' as const) }) },
   { weight: 2, arbitrary: fc.record({ call: fc.constantFrom('takeBack' as const, 'putBack' as const), pick }) },
   { weight: 1, arbitrary: fc.record({ call: fc.constant('forget' as const) }) }
 ), { minLength: 1, maxLength: 60 })
@@ -467,14 +588,14 @@ const limits: fc.Arbitrary<CodeLimits> = fc.record({
 })
 
 /** Runs the steps against a store and returns all that it answered. */
-async function run (store: CodeStore, key: string, steps: Step[], check: () => Promise<void>) {
+async function run (store: CodeStore, key: string, isTest: boolean, steps: Step[], check: () => Promise<void>) {
   const answers: unknown[] = []
   const issues: Issued[] = []
   const undos: unknown[] = []
   const sent: string[] = []
   let now = start
   let candidates = 0
-  const one = number(store, key)
+  const one = isTest ? testNumber(store, key) : number(store, key)
   for (const step of steps) {
     if (step.call === 'wait') now += step.ms
     if (step.call === 'forget') await one.forget()
@@ -486,14 +607,16 @@ async function run (store: CodeStore, key: string, steps: Step[], check: () => P
       }
       answers.push({ ...answer, undo: null })
     }
+    // So many that a few close a test number.
+    if (step.call === 'misses') for (let i = 0; i < 20; i++) answers.push(await one.guess('x', now))
     if (step.call === 'guess') {
       // Mostly the newest code, else an older one, which may be wrong by now, or one that never was.
-      const answer = await one.guess(step.pick % 2 ? sent.at(-1) ?? 'x' : sent[step.pick % (sent.length + 1)] ?? 'x', now)
+      const answer = await one.guess(isTest && step.pick % 3 === 0 ? 'fixed' : step.pick % 2 ? sent.at(-1) ?? 'x' : sent[step.pick % (sent.length + 1)] ?? 'x', now)
       if (answer.status === 'right') undos.push(answer.undo)
       answers.push({ ...answer, undo: null })
     }
-    // Each at most once, as in the service, in any order and however late.
-    if (step.call === 'takeBack' && issues.length > 0) await one.takeBack(issues.splice(step.pick % issues.length, 1)[0] as Issued)
+    // Each at most once, as in the service, in any order and however late; no message to a test number is refused.
+    if (step.call === 'takeBack' && !isTest && issues.length > 0) await one.takeBack(issues.splice(step.pick % issues.length, 1)[0] as Issued)
     if (step.call === 'putBack' && undos.length > 0) await one.putBack(undos.splice(step.pick % undos.length, 1)[0])
     await check()
   }
@@ -501,17 +624,17 @@ async function run (store: CodeStore, key: string, steps: Step[], check: () => P
 }
 
 t.test('whatever the order of sends, guesses, failures and time, both stores answer the same and every key has a TTL', async (t) => {
-  await fc.assert(fc.asyncProperty(limits, steps, async (limits, steps) => {
+  await fc.assert(fc.asyncProperty(limits, fc.boolean(), steps, async (limits, isTest, steps) => {
     const key = newKey()
-    const expected = await run(memoryCodeStore(limits), key, steps, async () => {})
-    const found = await run(redisCodeStore(redis, limits), key, steps, async () => {
+    const expected = await run(memoryCodeStore(limits), key, isTest, steps, async () => {})
+    const found = await run(redisCodeStore(redis, limits), key, isTest, steps, async () => {
       // -2 where there is no key; -1 would be a key without a TTL.
       const ttl = await redis.pttl(`code:${key}`)
       if (ttl === -1 || ttl > dayMs) throw new Error(`the TTL is ${ttl}`)
     })
     t.strictSame(found, expected)
     return t.passing()
-  }), { numRuns: 300 })
+  }), { numRuns: 500 })
 })
 
 t.test('Redis holds one key for a number, with a TTL that lasts as long as anything in it', async (t) => {

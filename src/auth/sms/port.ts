@@ -10,11 +10,14 @@ export interface SmsMessage {
   language: Language
 }
 
-/** Hands one message to a provider. Throws SmsRefused or SmsUncertain. */
+/** Hands one message to a provider. Throws SmsRefused, SmsUnsupported or SmsUncertain. */
 export type SmsSender = (message: SmsMessage) => Promise<void>
 
 /** The provider did not take the message: it will not arrive. */
 export class SmsRefused extends Error {}
+
+/** The provider did not take it because no SMS reaches this number. */
+export class SmsUnsupported extends SmsRefused {}
 
 /** The provider did not answer, or not in time: the message may still arrive. */
 export class SmsUncertain extends Error {}

@@ -1,11 +1,9 @@
 import { Webhook } from 'standardwebhooks'
 import type { Config } from '../../config.js'
+import { whyUnreachable } from './connection.js'
 import { SmsRefused, SmsUncertain, type SmsSender } from './port.js'
 
 const tries = 2
-
-/** Errors of a connection that never stood: nothing was handed over. */
-const notConnected = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT'])
 
 /**
  * Posts each message to SMS_WEBHOOK_URL, signed after Standard Webhooks 1.0.0. A connection error or a 5xx is tried once
@@ -41,9 +39,9 @@ export function webhookSms ({ smsWebhookUrl, smsWebhookSecret, smsTimeoutMs }: C
         failure = failed(new SmsRefused(`the webhook answered ${response.status}`))
         if (response.status < 500) break
       } catch (cause) {
-        const { code } = ((cause as Error).cause ?? {}) as NodeJS.ErrnoException
-        failure = failed(notConnected.has(code ?? '')
-          ? new SmsRefused(`the webhook cannot be reached: ${code}`)
+        const unreachable = whyUnreachable(cause)
+        failure = failed(unreachable
+          ? new SmsRefused(`the webhook cannot be reached: ${unreachable}`)
           : new SmsUncertain('the webhook did not answer', { cause }))
       }
     }

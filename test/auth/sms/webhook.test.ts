@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createRequire } from 'node:module'
 import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { Webhook } from 'standardwebhooks'
@@ -173,4 +174,13 @@ t.test('no error of a sender shows the number, the text or the secret', async (t
     const { message: words, cause } = error as Error
     for (const confidential of [message.to, message.text, '012345', secret]) t.notOk(`${words} ${String(cause)}`.includes(confidential))
   }
+})
+
+t.test('the package of another provider is not loaded', async (t) => {
+  const { url } = await provider(t, answer(200))
+  await senderTo(url)(message)
+  const isLoaded = () => Object.keys(createRequire(import.meta.url).cache).some((file) => file.includes('/node_modules/twilio/'))
+  t.notOk(isLoaded())
+  await import('twilio')
+  t.ok(isLoaded(), 'it would be seen')
 })

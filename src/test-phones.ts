@@ -1,0 +1,26 @@
+import { canonicalPhone, marketIds, markets, type MarketId } from './markets.js'
+
+/** The numbers of TEST_PHONES in E.164: their market, and the code that always works. */
+export type TestPhones = ReadonlyMap<string, { market: MarketId, code: string }>
+
+/** ITU-T E.164: 15 digits at most; fewer than seven are a short number. */
+const isPhone = (phone: string | undefined): phone is string => /^\+\d{7,15}$/.test(phone ?? '')
+
+/**
+ * Reads entries like `+13125550100=123456`; a number need not be assigned to anyone, only carry the prefix of a market.
+ * What is wrong goes to `problems`, by the place of its entry: numbers and codes are not shown.
+ */
+export function readTestPhones (entries: string[], problems: string[]): TestPhones {
+  const phones = new Map<string, { market: MarketId, code: string }>()
+  for (const [index, entry] of entries.entries()) {
+    const wrong = (what: string) => problems.push(`TEST_PHONES entry ${index + 1} ${what}`)
+    const [, number = '', code = ''] = /^([^=]+)=([0-9]{6})$/.exec(entry) ?? []
+    const phone = canonicalPhone(number)
+    const market = marketIds.find((id) => phone?.startsWith(markets[id].prefix))
+    if (!isPhone(phone)) wrong('must be a number with its country code, an equals sign and six digits')
+    else if (!market) wrong('has a number without the prefix of a market')
+    else if (phones.has(phone)) wrong('has the number of an entry before it')
+    else phones.set(phone, { market, code })
+  }
+  return phones
+}
