@@ -20,7 +20,7 @@ import { problem } from './errors.js'
 import { logEvent, loggerOptions } from './logger.js'
 import database from './plugins/database.js'
 import { healthRoutes } from './plugins/health.js'
-import { refuseOtherMethods, registeredPaths } from './plugins/methods.js'
+import { methodsByPath, refuseOtherMethods } from './plugins/methods.js'
 import problems, { refuseUnknownPath, sendProblem } from './plugins/problem.js'
 import rateLimit from './plugins/rate-limit.js'
 import redis from './plugins/redis.js'
@@ -98,7 +98,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   await app.register(problems)
   if (config.corsOrigins.length > 0) await app.register(cors, corsOptions(config))
   app.addHook('onRequest', refuseUnknownPath)
-  const paths = registeredPaths(app)
+  const allowed = methodsByPath(app)
 
   // Left out they cost nothing, not even the time to load them.
   if (config.docs) await app.register((await import('./plugins/openapi.js')).default)
@@ -147,7 +147,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   await app.register(healthRoutes, { prefix: '/health' })
   if (overrides.routes) await app.register(overrides.routes)
 
-  refuseOtherMethods(app, paths)
+  refuseOtherMethods(app, allowed)
   if (['debug', 'trace'].includes(config.logLevel)) {
     app.addHook('onResponse', async (request, reply) => {
       request.log.debug({ event: 'answer', status: reply.statusCode, method: request.method, route: request.routeOptions.url, request_id: request.id })
