@@ -22,7 +22,7 @@ import database from './plugins/database.js'
 import drain from './plugins/drain.js'
 import { healthRoutes } from './plugins/health.js'
 import metrics from './plugins/metrics.js'
-import { refuseOtherMethods, registeredPaths } from './plugins/methods.js'
+import { methodsByPath, refuseOtherMethods } from './plugins/methods.js'
 import { shedLoad } from './plugins/overload.js'
 import problems, { refuseUnknownPath, sendProblem } from './plugins/problem.js'
 import rateLimit from './plugins/rate-limit.js'
@@ -116,7 +116,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   await app.register(drain)
   if (config.corsOrigins.length > 0) await app.register(cors, corsOptions(config))
   app.addHook('onRequest', refuseUnknownPath)
-  const paths = registeredPaths(app)
+  const allowed = methodsByPath(app)
 
   // Left out they cost nothing, not even the time to load them.
   if (config.docs) await app.register((await import('./plugins/openapi.js')).default)
@@ -170,7 +170,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   await app.register(healthRoutes, { prefix: '/health', clock })
   if (overrides.routes) await app.register(overrides.routes)
 
-  refuseOtherMethods(app, paths)
+  refuseOtherMethods(app, allowed)
   if (['debug', 'trace'].includes(config.logLevel)) {
     app.addHook('onResponse', async (request, reply) => {
       if (reply.statusCode < 500) request.log.debug({ event: 'answer', status: reply.statusCode, method: request.method, route: request.routeOptions.url, request_id: request.id })

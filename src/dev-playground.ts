@@ -1,28 +1,14 @@
 import { fileURLToPath } from 'node:url'
-import helmet from '@fastify/helmet'
 import files from '@fastify/static'
 import type { FastifyPluginAsync, FastifyRequest, onRequestHookHandler } from 'fastify'
 import type { SmsMessage, SmsSender } from './auth/sms/index.js'
 import { canonicalAddress } from './client-address.js'
 import { problem } from './errors.js'
+import pageSecurity from './plugins/page-security.js'
 
 const root = fileURLToPath(new URL('../playground', import.meta.url))
 /** Messages that the inbox keeps. */
 const inboxSize = 20
-
-const contentSecurityPolicy = {
-  useDefaults: false,
-  directives: {
-    defaultSrc: ["'none'"],
-    scriptSrc: ["'self'"],
-    styleSrc: ["'self'"],
-    imgSrc: ['data:'],
-    connectSrc: ["'self'"],
-    baseUri: ["'none'"],
-    formAction: ["'none'"],
-    frameAncestors: ["'none'"]
-  }
-}
 
 /**
  * Whether a request comes from this machine and knows it: from loopback, not by a proxy, and under a name of loopback, which
@@ -51,7 +37,7 @@ export function playground (send: SmsSender): { sms: SmsSender, routes: FastifyP
     },
 
     async routes (app) {
-      await app.register(helmet, { contentSecurityPolicy, strictTransportSecurity: false, xFrameOptions: { action: 'deny' } })
+      await app.register(pageSecurity)
       await app.register(files, { root, wildcard: false })
       app.get('/dev/inbox', { onRequest: onlyLocal }, () => ({ messages }))
       app.get<{ Querystring: { phone?: string } }>('/dev/user', { onRequest: onlyLocal }, async ({ query }) => {

@@ -25,7 +25,7 @@ t.test('the page is at /, with a style and a module of its own that load from no
     t.equal(statusCode, 200, path)
     t.match(headers['content-type'], type)
     t.equal(headers['content-security-policy'],
-      "default-src 'none';script-src 'self';style-src 'self';img-src data:;connect-src 'self';base-uri 'none';form-action 'none';frame-ancestors 'none'")
+      "default-src 'none';script-src 'self';style-src 'self';img-src 'self' data:;connect-src 'self';base-uri 'none';form-action 'none';frame-ancestors 'none'")
     t.equal(headers['x-content-type-options'], 'nosniff')
     t.equal(headers['strict-transport-security'], undefined)
   }

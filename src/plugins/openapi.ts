@@ -1,10 +1,10 @@
-import helmet from '@fastify/helmet'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import fp from 'fastify-plugin'
 import { problems } from '../errors.js'
+import pageSecurity from './page-security.js'
 
-const description = `Signs people in by phone number: a code by SMS is traded for an access token, which every other route wants.
+const description = `Signs people in by phone number: a code by SMS is traded for an access token, which the routes of the account want.
 
 Types are never coerced, and members that a schema does not name are ignored. Every answer of 400 and above is problem details
 (RFC 9457), told apart by \`code\`. An \`X-Request-Id\` of 1 to 64 characters of \`A-Za-z0-9_-\` comes back as it went in.
@@ -26,21 +26,8 @@ const commonHeaders = {
 /** What any request may meet on its way to a route. */
 const anywhere = problems(['request_timeout', 'headers_too_large', 'internal_error'])
 
-/** The pages of /docs need nothing from anywhere else, and no other page may frame them. */
-const contentSecurityPolicy = {
-  useDefaults: false,
-  directives: {
-    defaultSrc: ["'none'"],
-    scriptSrc: ["'self'"],
-    // The logo of Swagger UI brings a style element.
-    styleSrc: ["'self'", "'sha256-RL3ie0nH+Lzz2YNqQN83mnU0J1ot4QL7b99vMdIX99w='"],
-    imgSrc: ["'self'", 'data:'],
-    connectSrc: ["'self'"],
-    baseUri: ["'none'"],
-    formAction: ["'none'"],
-    frameAncestors: ["'none'"]
-  }
-}
+/** Of the logo of Swagger UI. */
+const styleHashes = ["'sha256-RL3ie0nH+Lzz2YNqQN83mnU0J1ot4QL7b99vMdIX99w='"]
 
 interface Response {
   headers?: Record<string, object>
@@ -119,8 +106,7 @@ export default fp(async (app) => {
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
 
   await app.register(async (docs) => {
-    // Whether a host is reached by TLS alone is for its gateway to say.
-    await docs.register(helmet, { contentSecurityPolicy, strictTransportSecurity: false, xFrameOptions: { action: 'deny' } })
+    await docs.register(pageSecurity, { styleHashes })
     await docs.register(swaggerUi, { routePrefix: '/docs', uiConfig: { persistAuthorization: false, tryItOutEnabled: true }, theme: { title: 'phone-auth' } })
   })
 }, { name: 'openapi' })

@@ -70,7 +70,7 @@ const token = (page: Page) => page.evaluate<string | null>("localStorage.getItem
 /** What stands beside a step. */
 const trace = (page: Page, step: string) => page.locator(`[data-step=${step}] .trace`).innerText()
 /** Waits until the focus is where it helps. */
-const hasFocus = (page: Page, id: string) => page.waitForFunction(`document.activeElement.id === '${id}'`)
+const hasFocus = (page: Page, id: string) => page.locator(`#${id}:focus`).waitFor()
 const isWide = (page: Page) => page.evaluate('document.documentElement.scrollWidth > window.innerWidth')
 
 interface Walk { name: string, width: number, colorScheme: 'light' | 'dark', hands: (page: Page) => Hands }
