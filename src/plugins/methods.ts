@@ -15,8 +15,8 @@ export function methodsByPath (app: FastifyInstance) {
 /** Answers 405 with Allow (RFC 9110, section 15.5.6) to every other method of a known path, before a body is read. */
 export function refuseOtherMethods (app: FastifyInstance, paths: Map<string, Set<string>>) {
   for (const [url, methods] of [...paths]) {
-    // Of a path that answers with and without a slash at its end Fastify tells one only.
-    for (const method of app.supportedMethods) if (app.hasRoute({ method, url })) methods.add(method)
+    // Of a path that answers with and without a slash at its end Fastify tells the GET of one only.
+    if (app.hasRoute({ method: 'GET', url })) methods.add('GET')
     const allow = [...methods].join(', ')
     const method = app.supportedMethods.filter((one) => !methods.has(one))
     const refuse = () => { throw problem('method_not_allowed', { allow }) }
