@@ -1,7 +1,5 @@
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { Agent, get, type IncomingMessage } from 'node:http'
-import { createServer, type AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { isRunning, listening, logLines, smsWebhook, startProcess, until, type ServiceProcess } from './helpers/server-process.js'
 import { client, newPhone, productionEnv, testDatabase, testRedis } from './helpers/service.js'
@@ -85,39 +83,10 @@ t.test('a worker killed while it drains makes the end a failure', async (t) => {
   t.notMatch(server.stdout, /"worker_died"/)
 })
 
-t.test('a SIGTERM while it starts ends it with 0, and no more workers come', async (t) => {
-  for (const [name, group] of [['the primary', 1], ['its whole group', -1]] as const) {
-    const { server } = await startWorkers(t)
-    await until(() => readFileSync(`/proc/${server.pid}/task/${server.pid}/children`, 'utf8') !== '')
-    process.kill(server.pid * group, 'SIGTERM')
-    const { code, stdout } = await server.closed
-    t.equal(code, 0, name)
-    t.notMatch(stdout, /"worker_died"/)
-    t.ok((stdout.match(/Server listening/g) ?? []).length <= 1)
-  }
-})
-
 t.test('without their primary no workers go on', async (t) => {
   const { server } = await startWorkers(t)
   const workers = await answeredBy(server, await listening(server), 2)
   process.kill(server.pid, 'SIGKILL')
   await until(() => workers.every((pid) => !isRunning(pid)))
   t.equal((await server.closed).signal, 'SIGKILL')
-})
-
-t.test('what keeps the service from starting is told once and ends it with 1', async (t) => {
-  const taken = createServer().listen(0, '127.0.0.1')
-  t.teardown(() => taken.close())
-  await once(taken, 'listening')
-  const faults: Array<[env: Record<string, string>, told: RegExp]> = [
-    [{ PORT: String((taken.address() as AddressInfo).port) }, /^phone-auth: .*PORT.*\n$/],
-    [{ JWT_SECRET: 'short' }, /^phone-auth: JWT_SECRET .*\n$/],
-    [{ SMS_APP_NAME: 'x'.repeat(60) }, /^phone-auth: SMS_APP_NAME .* ru .*\nphone-auth: SMS_APP_NAME .* ky .*\n$/]
-  ]
-  for (const [env, told] of faults) {
-    const { server } = await startWorkers(t, env)
-    const { code, stderr } = await server.closed
-    t.equal(code, 1)
-    t.match(stderr, told)
-  }
 })
