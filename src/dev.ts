@@ -5,7 +5,8 @@ import { loadConfig } from './config.js'
 import { migrate } from './db/migrate.js'
 import { playground } from './dev-playground.js'
 import { startPostgres } from './dev-postgres.js'
-import { explain, fail, serve } from './serve.js'
+import { serve } from './serve.js'
+import { explain, fail } from './start-errors.js'
 
 const dataDir = '.data/postgres'
 

@@ -1,5 +1,5 @@
 import { migrate } from './db/migrate.js'
-import { explain, fail } from './serve.js'
+import { explain, fail } from './start-errors.js'
 
 try {
   const url = process.env.DATABASE_URL

@@ -4,24 +4,11 @@ import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
 import { buildApp, type Overrides } from './app.js'
 import { offerMetrics, onStopSignal } from './cluster.js'
-import { ConfigError, type Config } from './config.js'
+import type { Config } from './config.js'
 import { serveMetrics } from './metrics-server.js'
 
 /** Longest time it may take to end after the drain, in milliseconds, before the process ends all the same. */
 const closeDelayMs = 15_000
-
-/** Ends the process with one line for each thing that is wrong. */
-export function fail (...lines: string[]): never {
-  for (const line of lines) process.stderr.write(`phone-auth: ${line}\n`)
-  process.exit(1)
-}
-
-/** What to say of an error at the start: its problems, or one line that names the cause. */
-export function explain (error: unknown): string[] {
-  if (error instanceof ConfigError) return error.problems
-  const { code, message } = error as NodeJS.ErrnoException
-  return [code === 'EADDRINUSE' ? 'the port is in use, set PORT to another one' : message.replace(/\n.*/s, '')]
-}
 
 /**
  * Builds the service and listens. SIGTERM drains it, a second one hastens that; SIGINT, from a person at a terminal, does not

@@ -1,7 +1,8 @@
 import cluster from 'node:cluster'
 import { superviseWorkers } from './cluster.js'
 import { loadConfig } from './config.js'
-import { explain, fail, serve } from './serve.js'
+import { serve } from './serve.js'
+import { explain, fail } from './start-errors.js'
 
 try {
   const config = loadConfig(process.env)
