@@ -10,9 +10,9 @@ import type { SmsMessage } from '../../src/auth/sms/index.js'
 
 const server = fileURLToPath(new URL('../../src/server.js', import.meta.url))
 
-/** Waits until something outside of the test has come about; throws where it does not within ten seconds. */
-export async function until (condition: () => boolean | Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 10_000; !await condition(); await sleep(5)) {
+/** Waits until something outside of the test has come about; throws where it does not in time. */
+export async function until (condition: () => boolean | Promise<boolean>, seconds = 10): Promise<void> {
+  for (const end = Date.now() + seconds * 1000; !await condition(); await sleep(5)) {
     if (Date.now() > end) throw new Error('what the test waits for does not come about')
   }
 }

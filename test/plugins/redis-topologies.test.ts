@@ -9,6 +9,9 @@ import { until } from '../helpers/processes.js'
 import { startRedis, temporaryFolder } from '../helpers/servers.js'
 import { newPhone, testRedis, testService, type Service } from '../helpers/service.js'
 
+/** The longest that a failover may take on a machine with other work. */
+const failoverSeconds = 25
+
 /** A Redis server of a test in a folder of its own, and a client of it. */
 async function startNode (t: Test, args: string[], password?: string) {
   const folder = await temporaryFolder()
@@ -29,7 +32,7 @@ async function startNode (t: Test, args: string[], password?: string) {
 /** Three masters that share the slots; the first of them has a replica. */
 async function startCluster (t: Test) {
   const start = async () => startNode(t, [
-    '--cluster-enabled', 'yes', '--cluster-node-timeout', '1000', '--cluster-port', String(await freePort()), '--cluster-replica-validity-factor', '0'
+    '--cluster-enabled', 'yes', '--cluster-node-timeout', '3000', '--cluster-port', String(await freePort()), '--cluster-replica-validity-factor', '0'
   ])
   const nodes = await Promise.all(Array.from({ length: 4 }, start))
   const [first, second, third, replica] = nodes as [typeof nodes[0], typeof nodes[0], typeof nodes[0], typeof nodes[0]]
@@ -41,7 +44,7 @@ async function startCluster (t: Test) {
     await first.redis.call('CLUSTER', 'MEET', '127.0.0.1', other.port, await busPort(other))
   }
   const info = async ({ redis }: typeof first) => String(await redis.call('CLUSTER', 'INFO'))
-  await until(async () => (await Promise.all(nodes.map(info))).every((text) => text.includes('cluster_known_nodes:4') && text.includes('cluster_state:ok')))
+  await until(async () => (await Promise.all(nodes.map(info))).every((text) => text.includes('cluster_known_nodes:4') && text.includes('cluster_state:ok')), failoverSeconds)
   await replica.redis.call('CLUSTER', 'REPLICATE', String(await first.redis.call('CLUSTER', 'MYID')))
   await until(async () => (await replica.redis.info('replication')).includes('master_link_status:up'))
   return { nodes, first, replica, url: [second, third].map(({ port }) => `redis://localhost:${port}`).join() }
@@ -77,7 +80,7 @@ async function walk (t: Test, service: Service) {
 
 const isReady = async ({ request }: Service) => (await request('GET', '/health/ready')).body.status === 'ok'
 
-t.test('a Redis Cluster: every script keeps to one slot, and the loss of a master is survived', async (t) => {
+t.test('a Redis Cluster: every script keeps to one slot, and the loss of a master is survived', { timeout: 90_000 }, async (t) => {
   const cluster = await startCluster(t)
   const service = await testService(t, { redis: { url: cluster.url, redis: cluster.first.redis } })
   await until(() => isReady(service))
@@ -99,14 +102,14 @@ t.test('a Redis Cluster: every script keeps to one slot, and the loss of a maste
     await until(async () => {
       if (status === 503) status = await verify(phone)
       return status !== 503
-    })
+    }, failoverSeconds)
     t.equal(status, 200, 'the code of before still works')
   }
   await walk(t, service)
 })
 
 for (const password of [undefined, 'p@ss:word']) {
-  t.test(`Sentinel, ${password ? 'with' : 'without'} a password: the master that it names is used, the next one after a failover`, async (t) => {
+  t.test(`Sentinel, ${password ? 'with' : 'without'} a password: the master that it names is used, the next one after a failover`, { timeout: 90_000 }, async (t) => {
     const { master, replica, url } = await startSentinel(t, password)
     const service = await testService(t, { redis: { url, redis: master.redis } })
     await until(() => isReady(service))
@@ -120,20 +123,20 @@ for (const password of [undefined, 'p@ss:word']) {
     await until(async () => {
       status = (await service.verify(phone, service.codeOf(phone))).status
       return status !== 503
-    })
+    }, failoverSeconds)
     t.equal(status, 200, 'the code of before still works')
     t.match(await replica.redis.info('replication'), /role:master/)
     await walk(t, service)
   })
 }
 
-t.test('a master that has become a replica is left for the one that is master now', async (t) => {
+t.test('a master that has become a replica is left for the one that is master now', { timeout: 90_000 }, async (t) => {
   const { master, replica, call, url } = await startSentinel(t)
   const service = await testService(t, { redis: { url, redis: master.redis } })
   await until(() => isReady(service))
   await walk(t, service)
   await call('FAILOVER', 'main')
-  await until(async () => (await master.redis.info('replication')).includes('role:slave') && (await replica.redis.info('replication')).includes('role:master'))
+  await until(async () => (await master.redis.info('replication')).includes('role:slave') && (await replica.redis.info('replication')).includes('role:master'), failoverSeconds)
   await until(async () => (await service.send(newPhone())).status === 200)
   await walk(t, service)
 })
