@@ -1,10 +1,11 @@
 import jwt from '@fastify/jwt'
 import fp from 'fastify-plugin'
+import { LRUCache } from 'lru-cache'
 import type { Config } from '../config.js'
 import { problem } from '../errors.js'
 import { activeUsers } from '../users/active.js'
 import type { LogoutMarks } from './logout-marks.js'
-import { readToken, type AuthenticatedUser } from './token.js'
+import { readToken, type AuthenticatedUser, type VerifiedToken } from './token.js'
 
 declare module '@fastify/jwt' {
   interface FastifyJWT { user: AuthenticatedUser }
@@ -23,6 +24,9 @@ declare module 'fastify' {
 /** RFC 6750, section 2.1: one space, and a token68. */
 const bearer = /^Bearer ([A-Za-z0-9._~+/-]+=*)$/i
 
+/** So many verified tokens are remembered by a process, at about 400 bytes each. */
+const maxRemembered = 100_000
+
 interface Options extends Pick<Config, 'jwtSecret' | 'jwtSecretPrevious' | 'jwtTtlSeconds'> {
   marks: LogoutMarks
   /** Milliseconds since the epoch. */
@@ -36,11 +40,14 @@ export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, jwtTtlSec
   const keys = [app.jwt, ...app.jwt.previous ? [app.jwt.previous] : []]
   const findActive = activeUsers(app.db, app.countActiveCheck)
 
-  /** The user a token speaks of; undefined whatever is wrong with it. */
-  function userOf (token: string): AuthenticatedUser | undefined {
+  // By the whole header: a signature is computed once for a token, not at each request. Only good ones are kept.
+  const remembered = new LRUCache<string, VerifiedToken>({ max: maxRemembered })
+
+  /** What a token says; undefined whatever is wrong with it. */
+  function verifyToken (token: string, now: number): VerifiedToken | undefined {
     for (const key of keys) {
       try {
-        return readToken(token, key.verify(token), clock() / 1000, jwtTtlSeconds)
+        return readToken(token, key.verify(token), now, jwtTtlSeconds)
       } catch {
         // Not signed with this key, or no token at all.
       }
@@ -54,19 +61,26 @@ export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, jwtTtlSec
   app.decorate('authenticate', function authenticate (request, _reply, done) {
     const { authorization } = request.headers
     if (authorization === undefined) return done(problem('token_missing'))
-    const token = bearer.exec(authorization)?.[1]
-    if (token === undefined) return done(problem('bad_request'))
-    const user = userOf(token)
-    if (!user) return done(problem('invalid_token'))
+    const now = clock() / 1000
+    let user = remembered.get(authorization)
+    if (user === undefined) {
+      const token = bearer.exec(authorization)?.[1]
+      if (token === undefined) return done(problem('bad_request'))
+      user = verifyToken(token, now)
+      if (user === undefined) return done(problem('invalid_token'))
+      remembered.set(authorization, user)
+    }
+    if (user.expiresAt <= now) return done(problem('invalid_token'))
+    const { id, issuedAt } = user
 
-    findActive(user.id, (error, lastLogin) => {
+    findActive(id, (error, lastLogin) => {
       if (error) return done(error)
       if (lastLogin === undefined) return done(problem('invalid_token'))
       request.user = user
       // The token of the latest login needs no look at the mark.
-      if (user.issuedAt === lastLogin) return done()
-      marks.find(user.id).then(
-        (mark) => { done(user.issuedAt > mark ? undefined : problem('invalid_token')) },
+      if (issuedAt === lastLogin) return done()
+      marks.find(id).then(
+        (mark) => { done(issuedAt > mark ? undefined : problem('invalid_token')) },
         done)
     })
   })

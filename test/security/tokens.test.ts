@@ -181,8 +181,8 @@ t.test('a token ends on the second of its exp, and outlasts a lifetime by a minu
     return readToken(mint(claims, 'key'), claims, now, 1800)
   }
   t.equal(read(now), undefined)
-  t.strictSame(read(now + 1), { id: 19, market: 'us', issuedAt: now + 1 - 1800 })
-  t.strictSame(read(now + 1860), { id: 19, market: 'us', issuedAt: now + 60 })
+  t.strictSame(read(now + 1), { id: 19, market: 'us', issuedAt: now + 1 - 1800, expiresAt: now + 1 })
+  t.strictSame(read(now + 1860), { id: 19, market: 'us', issuedAt: now + 60, expiresAt: now + 1860 })
   t.equal(read(now + 1861), undefined)
 })
 
@@ -234,4 +234,18 @@ t.test('lowering JWT_TTL_SECONDS ends the tokens that live longer', async (t) =>
   const { service, token } = await signedIn(t)
   const shorter = await testService(t, { database: service.database, env: { JWT_SECRET: service.env.JWT_SECRET as string, JWT_TTL_SECONDS: '600' } })
   t.equal((await shorter.request('GET', '/auth/verify-token', { token })).status, 401)
+})
+
+t.test('a token that was found good before expires to the second all the same', async (t) => {
+  let now = Date.now()
+  const service = await testService(t, { overrides: { clock: () => now } })
+  const { token } = await service.login(newPhone())
+  const { exp } = JSON.parse(Buffer.from(token.split('.')[1] as string, 'base64url').toString())
+  const ask = async () => (await service.request('GET', '/api/v1/users/me', { token })).status
+  t.equal(await ask(), 200)
+  t.equal(await ask(), 200)
+  now = exp * 1000 - 1
+  t.equal(await ask(), 200)
+  now = exp * 1000
+  t.equal(await ask(), 401)
 })
