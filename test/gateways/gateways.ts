@@ -60,15 +60,16 @@ async function setUp (t: Test, name: GatewayName) {
   const startReplica = (i: 0 | 1) => startProcess(t, { ...env, PORT: String(ports[i]) })
   const replicas = await Promise.all([startReplica(0), startReplica(1)])
   const application = await startApplication(t)
-  const url = await startGateway(t, name, [`127.0.0.1:${ports[0]}`, `127.0.0.1:${ports[1]}`], application.address)
+  const start = (changes = {}) => startGateway(t, name, [`127.0.0.1:${ports[0]}`, `127.0.0.1:${ports[1]}`], application.address, changes)
+  const url = await start()
   const app = client(url, sms.messages)
   const phone = newPhone()
-  return { ...app, phone, ...await app.login(phone), application, replicas, startReplica }
+  return { ...app, phone, ...await app.login(phone), application, replicas, startReplica, start }
 }
 
 for (const name of names) {
   t.test(name, async (t) => {
-    const { url, phone, request, login, token, user, application, replicas, startReplica } = await setUp(t, name)
+    const { url, phone, request, login, token, user, application, replicas, startReplica, start } = await setUp(t, name)
     const bearer = `Authorization: Bearer ${token}`
     const identified = [['x-user-id', String(user.id)], ['x-user-market', 'kg']]
     /** Every header that an application could take for one of ours. */
@@ -165,6 +166,14 @@ for (const name of names) {
           t.match(application.received(), [{ method: 'POST', url: '/upload', sha256 }], framing)
         }
       }
+    })
+
+    t.test('a script of HAProxy that does not do its work lets nobody through', async (t) => {
+      if (name !== 'haproxy') return
+      const url = await start({ 'http-request lua.verify_token unless own': '' })
+      t.equal((await raw({ url }, head('GET /', bearer)))?.status, 503)
+      t.equal((await raw({ url }, head('GET /', bearer, 'X-User-Id: 1')))?.status, 503)
+      t.strictSame(application.received(), [])
     })
 
     t.test('phone-auth takes the client for whom the gateway saw, and answers its own routes itself', async (t) => {

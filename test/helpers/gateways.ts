@@ -93,13 +93,19 @@ const gateways = {
 
 export type GatewayName = keyof typeof gateways
 
-/** Runs a gateway with its file from deploy/ in front of two replicas and an application; once it answers. Ended with the test. */
-export async function startGateway (t: Test, name: GatewayName, replicas: [string, string], application: string) {
+/**
+ * Runs a gateway with its file from deploy/, or with `changes` to it, in front of two replicas and an application; once it
+ * answers. Ended with the test.
+ */
+export async function startGateway (t: Test, name: GatewayName, replicas: [string, string], application: string, changes: Record<string, string> = {}) {
   const { debianPackage, file, values, prepare, args }: Gateway = gateways[name]
   const executable = program([name], debianPackage)
   const { path: folder, remove } = await temporaryFolder()
   const port = await freePort()
-  await writeFile(join(folder, file), substitute(await readFile(join('deploy', file), 'utf8'), values({ folder, port, replicas, application })))
+  await writeFile(join(folder, file), substitute(await readFile(join('deploy', file), 'utf8'), {
+    ...changes,
+    ...values({ folder, port, replicas, application })
+  }))
   await prepare?.(folder)
 
   const child = spawn(executable, args(folder), {
