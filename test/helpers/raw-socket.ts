@@ -24,7 +24,7 @@ export async function raw ({ url }: { url: string }, bytes: string | Buffer): Pr
     socket.on('error', () => { finish() })
     socket.on('close', () => { finish() })
     socket.on('data', (chunk) => {
-      text = (text + chunk.toString('latin1')).replace(/^HTTP\/1\.1 100 Continue\r\n\r\n/, '')
+      text = (text + chunk.toString('latin1')).replace(/^(?:HTTP\/1\.1 1\d\d .*?\r\n\r\n)+/s, '')
       const answer = readAnswer(text, isHead)
       if (answer) finish(answer)
     })

@@ -9,20 +9,22 @@ import { freePort, startPostgres } from '../../src/dev-postgres.js'
 
 const inPath = (name: string) => (process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, name)).find(existsSync)
 
-/** redis-server or valkey-server from PATH; as root on Debian or Ubuntu it is installed where there is none. */
-export function redisBinary (): string {
-  const find = () => inPath('redis-server') ?? inPath('valkey-server')
+/** One of these programs from PATH; as root on Debian or Ubuntu the package is installed where there is none. */
+export function program (names: string[], debianPackage: string): string {
+  const find = () => names.map(inPath).find((path) => path !== undefined)
   const found = find()
   if (found) return found
   if (process.getuid?.() === 0 && inPath('apt-get')) {
     const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
     execFileSync('apt-get', ['update', '-qq'], { stdio: 'ignore', env })
-    execFileSync('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'redis-server'], { stdio: 'ignore', env })
+    execFileSync('apt-get', ['install', '-y', '-qq', '--no-install-recommends', debianPackage], { stdio: 'ignore', env })
   }
   const installed = find()
   if (installed) return installed
-  throw new Error('the tests need redis-server or valkey-server in PATH: apt-get install redis-server, or brew install redis')
+  throw new Error(`the tests need ${names.join(' or ')} in PATH: apt-get install ${debianPackage}, or brew install ${names[0]?.replace('-server', '')}`)
 }
+
+const redisBinary = () => program(['redis-server', 'valkey-server'], 'redis-server')
 
 /** A folder that the user PostgreSQL runs as may enter; removed by `remove`. */
 export async function temporaryFolder () {

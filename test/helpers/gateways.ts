@@ -1,0 +1,150 @@
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { readFile, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { buffer } from 'node:stream/consumers'
+import type { Test } from 'tap'
+import { freePort } from '../../src/dev-postgres.js'
+import { until } from './processes.js'
+import { program, temporaryFolder } from './servers.js'
+
+/** Replaces what stands for an address in a file of deploy/; throws where it does not stand there. */
+function substitute (text: string, values: Record<string, string>) {
+  for (const [name, value] of Object.entries(values)) {
+    if (!text.includes(name)) throw new Error(`${name} does not stand in the file`)
+    text = text.replaceAll(name, value)
+  }
+  return text
+}
+
+/** The main file around one of /etc/nginx/conf.d, without a place outside of its folder. */
+const nginxMain = (folder: string) => `
+pid ${folder}/nginx.pid;
+events { worker_connections 4096; }
+http {
+  access_log off;
+  ${['client_body', 'proxy', 'fastcgi', 'scgi', 'uwsgi'].map((name) => `${name}_temp_path ${folder}/${name};`).join(' ')}
+  include ${folder}/nginx.conf;
+}`
+
+/** Where things are in a test; addresses are host:port. */
+interface Place { folder: string, port: number, replicas: [string, string], application: string }
+
+interface Gateway {
+  /** The package of Debian that has the program, where there is one. */
+  debianPackage: string
+  /** In deploy/. */
+  file: string
+  /** What in the file is replaced by what: addresses, and names that are there once on a machine. */
+  values: (place: Place) => Record<string, string>
+  prepare?: (folder: string) => Promise<void>
+  args: (folder: string) => string[]
+}
+
+const addresses = ({ replicas, application }: Place) =>
+  ({ 'phone-auth-1:3000': replicas[0], 'phone-auth-2:3000': replicas[1], 'application:8080': application })
+
+const yamlAddress = (address: string) => address.replace(':', ', port_value: ')
+
+const gateways = {
+  nginx: {
+    debianPackage: 'nginx-light',
+    file: 'nginx.conf',
+    values: (place) => ({ ...addresses(place), 'listen 8080': `listen 127.0.0.1:${place.port}` }),
+    prepare: (folder) => writeFile(join(folder, 'main.conf'), nginxMain(folder)),
+    args: (folder) => ['-e', 'stderr', '-c', join(folder, 'main.conf'), '-g', 'daemon off;']
+  },
+  caddy: {
+    debianPackage: 'caddy',
+    file: 'Caddyfile',
+    values: (place) => ({ ...addresses(place), '\n:8080 {': `\nhttp://:${place.port} {\n\tbind 127.0.0.1` }),
+    args: (folder) => ['run', '--adapter', 'caddyfile', '--config', join(folder, 'Caddyfile')]
+  },
+  haproxy: {
+    debianPackage: 'haproxy',
+    file: 'haproxy.cfg',
+    values: (place) => ({
+      ...addresses(place),
+      'bind :8080': `bind 127.0.0.1:${place.port}`,
+      '/etc/haproxy/': `${place.folder}/`,
+      'abns@verify-token': `abns@${place.folder}`
+    }),
+    prepare: async (folder) => {
+      const lua = await readFile('deploy/verify-token.lua', 'utf8')
+      await writeFile(join(folder, 'verify-token.lua'), substitute(lua, { 'abns@verify-token': `abns@${folder}` }))
+    },
+    args: (folder) => ['-db', '-f', join(folder, 'haproxy.cfg')]
+  },
+  envoy: {
+    debianPackage: 'envoy',
+    file: 'envoy.yaml',
+    values: ({ port, replicas, application }) => ({
+      'address: phone-auth-1, port_value: 3000': `address: ${yamlAddress(replicas[0])}`,
+      'address: phone-auth-2, port_value: 3000': `address: ${yamlAddress(replicas[1])}`,
+      'address: application, port_value: 8080': `address: ${yamlAddress(application)}`,
+      'address: 0.0.0.0, port_value: 8080': `address: 127.0.0.1, port_value: ${port}`
+    }),
+    args: (folder) => ['-c', join(folder, 'envoy.yaml'), '--use-dynamic-base-id', '--log-level', 'error']
+  }
+} satisfies Record<string, Gateway>
+
+export type GatewayName = keyof typeof gateways
+
+/**
+ * Runs a gateway with its file from deploy/, or with `changes` to it, in front of two replicas and an application; once it
+ * answers. Ended with the test.
+ */
+export async function startGateway (t: Test, name: GatewayName, replicas: [string, string], application: string, changes: Record<string, string> = {}) {
+  const { debianPackage, file, values, prepare, args }: Gateway = gateways[name]
+  const executable = program([name], debianPackage)
+  const { path: folder, remove } = await temporaryFolder()
+  const port = await freePort()
+  await writeFile(join(folder, file), substitute(await readFile(join('deploy', file), 'utf8'), {
+    ...changes,
+    ...values({ folder, port, replicas, application })
+  }))
+  await prepare?.(folder)
+
+  const child = spawn(executable, args(folder), {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: { ...process.env, XDG_CONFIG_HOME: folder, XDG_DATA_HOME: folder, CADDY_ADMIN: `127.0.0.1:${await freePort()}` }
+  })
+  const exited = once(child, 'exit')
+  let errors = ''
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => { errors += chunk })
+  t.teardown(async () => {
+    child.kill('SIGTERM')
+    await exited
+    await remove()
+  })
+  const url = `http://127.0.0.1:${port}`
+  await until(() => {
+    if (child.exitCode !== null) throw new Error(`${name} ended: ${errors}`)
+    return fetch(`${url}/auth/markets`).then(({ ok }) => ok, () => false)
+  })
+  return url
+}
+
+/** An application behind a gateway: keeps what it received. */
+export async function startApplication (t: Test) {
+  const received: Array<{ method: string | undefined, url: string | undefined, headers: Array<[name: string, value: string]>, sha256: string }> = []
+  const server = createServer(async (request, response) => {
+    const sha256 = createHash('sha256').update(await buffer(request)).digest('hex')
+    const { method, url, rawHeaders } = request
+    received.push({ method, url, headers: rawHeaders.flatMap((name, i) => i % 2 ? [] : [[name, rawHeaders[i + 1] as string]]), sha256 })
+    response.end()
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.close()
+    server.closeAllConnections()
+  })
+  return {
+    address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
+    /** What arrived since the last call. */
+    received: () => received.splice(0)
+  }
+}
