@@ -3,8 +3,8 @@ import { endDownTo, openEnds } from './ending.js'
 import type { Seeded } from './stores.js'
 
 export const rounds = 5
-const roundSeconds = 3
-const warmupSeconds = 2
+const roundSeconds = 4
+const warmupSeconds = 4
 export const connections = 64
 
 /** What one round came to. */

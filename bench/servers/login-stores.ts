@@ -5,6 +5,7 @@ import { smsGuard } from '../../src/auth/sms-guard.js'
 import { loadConfig } from '../../src/config.js'
 import { keyedDigest } from '../../src/keyed-digest.js'
 import database from '../../src/plugins/database.js'
+import metrics from '../../src/plugins/metrics.js'
 import rateLimit from '../../src/plugins/rate-limit.js'
 import redis from '../../src/plugins/redis.js'
 import { usersRepository } from '../../src/users/repository.js'
@@ -17,6 +18,7 @@ const config = loadConfig(process.env)
 const app = Fastify()
 await app.register(database, config)
 await app.register(redis, config)
+await app.register(metrics, config)
 await app.register(rateLimit, config)
 await app.ready()
 if (!app.redis) throw new Error('no Redis')
