@@ -4,6 +4,7 @@ import axe from 'axe-core'
 import { chromium, type Browser, type Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import { startProcess } from '../helpers/server-process.js'
+import { until } from '../helpers/processes.js'
 import { newPhone } from '../helpers/service.js'
 import { temporaryFolder } from '../helpers/servers.js'
 
@@ -101,6 +102,8 @@ async function walk (t: Test, browser: Browser, url: string, { name, width, colo
   await fill('#phone', phone)
   await press('#number-form button')
   await page.locator('#inbox button').first().waitFor()
+  // The message may be there before the answer is.
+  await until(async () => (await trace(page, 'number')).includes('Answer 200'))
   t.match(await trace(page, 'number'), /POST \/api\/v1\/auth\/send-verification[\s\S]*"phone": "\+1312[\s\S]*Answer 200[\s\S]*No row of this number/)
   t.equal(await page.locator('#number-form .error').innerText(), '')
   await hasFocus(page, 'code')
