@@ -92,6 +92,15 @@ t.test('codes are counted as sent, verified or refused, by reason and market', a
   })
 })
 
+t.test('a test number that logs in too often is refused by a reason like any other', async (t) => {
+  const phone = '+13125550100'
+  const service = await testService(t, { env: { ...on, TEST_PHONES: `${phone}=123456` } })
+  await service.sql("INSERT INTO users (phone_number, is_active, last_login) VALUES ($1, FALSE, (now() AT TIME ZONE 'utc') + interval '45 seconds')", [phone])
+  await service.send(phone)
+  t.match(await service.verify(phone, '123456'), { status: 429, body: { code: 'rate_limited' } })
+  t.strictSame(of(await read(service), 'phone_auth_refused_total'), { '{reason="rate_limited",market="us"}': 1 })
+})
+
 t.test('each decision of the traffic guard is counted, and is a refusal where it is enforced', async (t) => {
   const guard = { SMS_GUARD_BLOCK_SENDS: '1', SMS_GUARD_MIN_VERIFIED_PERCENT: '100' }
   for (const [mode, refused] of [['enforce', { '{reason="sms_guard",market="kg"}': 1 }], ['observe', {}]] as const) {
