@@ -20,7 +20,9 @@ function openDatabase (config: Config) {
     connectionTimeoutMillis: connectTimeoutMs,
     query_timeout: queryTimeoutMs,
     keepAlive: true,
-    application_name: 'phone-auth'
+    application_name: 'phone-auth',
+    // The database may be set to another style, which nobody could read here.
+    onConnect: (client) => client.query("SET datestyle = 'ISO'")
   })
 
   return Object.assign(drizzle({ client: pool }), {

@@ -34,6 +34,7 @@ async function walk (t: Test, service: Service, phone: string) {
 
 const surroundings = {
   'the table of the contract': '',
+  'a database that writes its dates in another style': "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET datestyle = German', current_database()); END $$",
   'a table with more columns': 'ALTER TABLE users ADD COLUMN email VARCHAR(255), ADD COLUMN password_hash TEXT, ADD COLUMN preferences JSONB'
 }
 
