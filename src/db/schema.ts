@@ -30,8 +30,8 @@ export const userAddresses = pgTable('user_addresses', {
   postalCode: varchar('postal_code', { length: 20 }),
   country: varchar('country', { length: 100 }).notNull(),
   isDefault: boolean('is_default').notNull(),
-  createdAt: timestamp('created_at', { mode: 'date' }).notNull(),
-  updatedAt: timestamp('updated_at', { mode: 'date' }).notNull()
+  createdAt: timestamp('created_at', { mode: 'string' }).notNull(),
+  updatedAt: timestamp('updated_at', { mode: 'string' }).notNull()
 }, (table) => [
   index('user_addresses_user_id_idx').on(table.userId),
   // One default a person, whatever the code above does.

@@ -1,4 +1,4 @@
-import { and, count, desc, eq, ne, sql } from 'drizzle-orm'
+import { and, count, desc, eq, getTableColumns, ne, sql } from 'drizzle-orm'
 import { userAddresses as addresses, users, utcNow } from '../db/schema.js'
 import { problem } from '../errors.js'
 import type { Database, Transaction } from '../plugins/database.js'
@@ -12,15 +12,21 @@ export type AddressesRepository = ReturnType<typeof addressesRepository>
 
 export const maxAddresses = 50
 
+const columns = Object.entries(getTableColumns(addresses))
+const names = columns.map(([name]) => name)
+/** A row as one value: PostgreSQL writes it, and pg reads it, in half the time that its columns would take. */
+const row = sql<unknown[]>`json_build_array(${sql.join(columns.map(([, column]) => sql`${column}`), sql`, `)})`
+const toAddress = (values: unknown[]) => Object.fromEntries(values.map((value, i) => [names[i], value])) as Address
+
 /** The addresses of each user: at most 50, exactly one of them the default. */
 export function addressesRepository (db: Database) {
   const { placeholder } = sql
   const newestFirst = [desc(addresses.createdAt), desc(addresses.id)]
   const own = (userId: number, id: number) => and(eq(addresses.userId, userId), eq(addresses.id, id))
 
-  const list = db.select().from(addresses).where(eq(addresses.userId, placeholder('userId')))
-    .orderBy(desc(addresses.isDefault), ...newestFirst).prepare(db.statementName('addresses_of_user'))
-  const one = db.select().from(addresses)
+  const list = db.select({ rows: sql<unknown[][] | null>`json_agg(${row} ORDER BY ${addresses.isDefault} DESC, ${sql.join(newestFirst, sql`, `)})` })
+    .from(addresses).where(eq(addresses.userId, placeholder('userId'))).prepare(db.statementName('addresses_of_user'))
+  const one = db.select({ row }).from(addresses)
     .where(and(eq(addresses.userId, placeholder('userId')), eq(addresses.id, placeholder('id'))))
     .prepare(db.statementName('address_of_user'))
 
@@ -38,13 +44,16 @@ export function addressesRepository (db: Database) {
 
   return {
     /** All addresses, the default first, then the newest. */
-    list: (userId: number): Promise<Address[]> => list.execute({ userId }),
+    async list (userId: number): Promise<Address[]> {
+      const [found] = await list.execute({ userId })
+      return found?.rows?.map(toAddress) ?? []
+    },
 
     /** Throws not_found for an id that is not the user's. */
     async get (userId: number, id: number): Promise<Address> {
-      const [address] = await one.execute({ userId, id })
-      if (!address) throw problem('not_found')
-      return address
+      const [found] = await one.execute({ userId, id })
+      if (!found) throw problem('not_found')
+      return toAddress(found.row)
     },
 
     /** Throws address_limit. */
@@ -54,19 +63,19 @@ export function addressesRepository (db: Database) {
         if (total >= maxAddresses) throw problem('address_limit')
         const isDefault = total === 0 || fields.isDefault === true
         if (isDefault) await clearDefault(tx, userId)
-        const [address] = await tx.insert(addresses)
-          .values({ ...fields, userId, isDefault, createdAt: utcNow, updatedAt: utcNow }).returning()
-        return address as Address
+        const [created] = await tx.insert(addresses)
+          .values({ ...fields, userId, isDefault, createdAt: utcNow, updatedAt: utcNow }).returning({ row })
+        return toAddress(created?.row as unknown[])
       }),
 
     /** Throws not_found. `isDefault` false changes nothing: a default is only ever moved. */
     update: (userId: number, id: number, { isDefault, ...fields }: AddressFields): Promise<Address> =>
       exclusively(userId, async (tx) => {
         if (isDefault) await clearDefault(tx, userId, id)
-        const [address] = await tx.update(addresses)
-          .set({ ...fields, ...(isDefault && { isDefault }), updatedAt: utcNow }).where(own(userId, id)).returning()
-        if (!address) throw problem('not_found')
-        return address
+        const [changed] = await tx.update(addresses)
+          .set({ ...fields, ...(isDefault && { isDefault }), updatedAt: utcNow }).where(own(userId, id)).returning({ row })
+        if (!changed) throw problem('not_found')
+        return toAddress(changed.row)
       }),
 
     /** Deletes an address and hands the default to the newest left. Throws not_found. */

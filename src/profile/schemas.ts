@@ -146,6 +146,9 @@ export function addressFields (body: Static<typeof AddressChangesSchema>, countr
   }
 }
 
+/** What PostgreSQL writes into JSON for a moment in UTC, to the millisecond and with its zone. */
+const iso = (timestamp: string) => `${timestamp.slice(0, 19)}.${timestamp.slice(20, 23).padEnd(3, '0')}Z`
+
 /** A row as its owner sees it. */
 export const addressView = (address: Address): Static<typeof AddressSchema> => ({
   id: address.id,
@@ -159,6 +162,6 @@ export const addressView = (address: Address): Static<typeof AddressSchema> => (
   postal_code: address.postalCode,
   country: address.country,
   is_default: address.isDefault,
-  created_at: address.createdAt.toISOString(),
-  updated_at: address.updatedAt.toISOString()
+  created_at: iso(address.createdAt),
+  updated_at: iso(address.updatedAt)
 })

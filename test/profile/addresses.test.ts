@@ -69,6 +69,18 @@ t.test('201: an address has what was given, null for the rest, and the country o
   }
 })
 
+t.test('a moment is shown in milliseconds and UTC, however many digits PostgreSQL writes', async (t) => {
+  const service = await testService(t)
+  const { create, request } = await person(service)
+  const { id } = await create()
+  for (const [stored, shown] of [['2026-01-02 03:04:05', '2026-01-02T03:04:05.000Z'], ['2026-01-02 03:04:05.6', '2026-01-02T03:04:05.600Z'],
+    ['2026-01-02 03:04:05.123456', '2026-01-02T03:04:05.123Z']] as const) {
+    await service.sql('UPDATE user_addresses SET created_at = $1, updated_at = $1 WHERE id = $2', [stored, id])
+    t.match((await request('GET')).body.addresses, [{ id, created_at: shown, updated_at: shown }])
+    t.match((await request('GET', id)).body.address, { id, created_at: shown, updated_at: shown })
+  }
+})
+
 t.test('200: the list has the default first, then the newest', async (t) => {
   const { create, request } = await person(await testService(t))
   const made = []
