@@ -2,11 +2,10 @@ import { execFileSync, type ChildProcess } from 'node:child_process'
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { freePort } from '../src/dev-postgres.js'
-import { startProgram, type Env } from './harness/children.js'
 import { endDownTo, openEnds } from './harness/ending.js'
 import { rounds, startLoad } from './harness/measure.js'
 import { packagesOf, productionPackages } from './harness/packages.js'
+import { serviceProgram, startUp, type Program } from './harness/programs.js'
 import { usersSeeded, type Stores } from './harness/stores.js'
 import { ratio, type Row } from './harness/table.js'
 
@@ -15,22 +14,6 @@ const loadSeconds = 60
 /** The end of the load, in which the memory should not grow. */
 const watchedMs = 30_000
 const idleMs = 2000
-const pollMs = 2
-
-interface Program { script: string, readyPath: string, loadPath: string, env: Env }
-
-/** Starts a program and waits for its first 200; returns how long that took, in milliseconds. */
-async function startUp ({ script, readyPath, env }: Program) {
-  const port = await freePort()
-  const start = performance.now()
-  const child = startProgram(script, { ...env, PORT: String(port), METRICS_PORT: String(await freePort()) })
-  const isReady = () => fetch(`http://127.0.0.1:${port}${readyPath}`).then(({ ok }) => ok, () => false)
-  while (!await isReady()) {
-    if (child.exitCode !== null) throw new Error(`${script} ended with ${child.exitCode}`)
-    await sleep(pollMs)
-  }
-  return { child, port, ms: performance.now() - start }
-}
 
 /** The resident memory of a process in MiB. */
 const rss = ({ pid }: ChildProcess) => Number(execFileSync('ps', ['-o', 'rss=', '-p', String(pid)])) / 1024
@@ -38,7 +21,7 @@ const rss = ({ pid }: ChildProcess) => Number(execFileSync('ps', ['-o', 'rss=', 
 /** What a process takes up: its start, its memory, its packages, each beside a hello-world of Fastify. */
 export async function footprint (stores: Stores): Promise<Row[]> {
   const seeded = await stores.seed(usersSeeded)
-  const service = { script: 'dist/server.js', readyPath: '/health/ready', loadPath: '/auth/verify-token', env: seeded.env }
+  const service = { ...serviceProgram(seeded.env), loadPath: '/auth/verify-token' }
   const hello = { script: fileURLToPath(new URL('./servers/hello.js', import.meta.url)), readyPath: '/', loadPath: '/', env: {} }
 
   const starts = async (program: Program) => {
@@ -53,7 +36,7 @@ export async function footprint (stores: Stores): Promise<Row[]> {
     startMs.theirs.push(await starts(hello))
   }
 
-  const memory = async (program: Program) => {
+  const memory = async (program: Program & { loadPath: string }) => {
     const open = openEnds()
     const load = await startLoad(program.loadPath, seeded, connections)
     const { child, port } = await startUp(program)

@@ -7,10 +7,11 @@ import { startStores, type Stores } from './harness/stores.js'
 import { printTable, writeResults, type Row } from './harness/table.js'
 import { login } from './login.js'
 import { peer } from './peer.js'
+import { workers } from './workers.js'
 
 /* npm run bench: all of these in turn, or those that are named: npm run bench -- guard */
 const benches: Record<string, (stores: Stores) => Promise<Row[]>> = {
-  guard, peer, addresses, login, growth, footprint
+  guard, peer, addresses, login, growth, footprint, workers
 }
 
 const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(benches)

@@ -1,4 +1,4 @@
-import { fork, spawn, type ChildProcess } from 'node:child_process'
+import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { atEnd } from './ending.js'
 
@@ -11,7 +11,7 @@ export interface Child {
 }
 
 /** Ends a process for good when the bench ends. */
-function endWith (child: ChildProcess) {
+export function endWith (child: ChildProcess) {
   atEnd(async () => {
     if (child.exitCode !== null || child.signalCode !== null) return
     child.kill('SIGKILL')
@@ -39,13 +39,4 @@ export async function startChild (script: string, setup: object = {}, env: Env =
       return answer()
     }
   }
-}
-
-/** Starts a program as production does: nothing but its environment is given. */
-export function startProgram (script: string, env: Env) {
-  const child = spawn(process.execPath, [script], {
-    stdio: ['ignore', 'ignore', 'inherit'], env: { PATH: process.env.PATH ?? '', NODE_ENV: 'production', ...env }
-  })
-  endWith(child)
-  return child
 }

@@ -1,0 +1,16 @@
+import { inTurn, rates, startLoad, type Contender, type LoadRound } from './harness/measure.js'
+import { serviceProgram, startUp } from './harness/programs.js'
+import { usersSeeded, type Stores } from './harness/stores.js'
+import { ratio, type Row } from './harness/table.js'
+
+/** What a second worker process brings, on whatever cores the load and the stores leave. */
+export async function workers (stores: Stores): Promise<Row[]> {
+  const seeded = await stores.seed(usersSeeded)
+  const load = await startLoad('/auth/verify-token', seeded)
+  const withWorkers = (count: number): Contender<LoadRound> => async () => {
+    const server = await startUp(serviceProgram({ ...seeded.env, WEB_CONCURRENCY: String(count) }))
+    return (seconds) => load(server, seconds)
+  }
+  const { two, one } = await inTurn({ two: withWorkers(2), one: withWorkers(1) })
+  return [ratio('guarded, 2 workers ÷ 1', '/s', '> 1', rates(two), rates(one))]
+}
