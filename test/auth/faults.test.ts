@@ -8,7 +8,7 @@ import { migrate } from '../../src/db/migrate.js'
 import { problem } from '../../src/errors.js'
 import { isDatabaseUnavailable } from '../../src/plugins/database.js'
 import { problemOf, wrongCode } from '../helpers/answers.js'
-import { smsReceiver, startProcess, until } from '../helpers/processes.js'
+import { smsWebhook, startService, until } from '../helpers/server-process.js'
 import { startRedis, startTestPostgres } from '../helpers/servers.js'
 import { client, newPhone, productionEnv, testDatabase, testRedis, testService, type Answer, type Json, type Service } from '../helpers/service.js'
 
@@ -342,9 +342,9 @@ t.test('a PostgreSQL whose host vanished without a word is left, and the one tha
 t.test('a process ends in time on SIGTERM though PostgreSQL and Redis hang', async (t) => {
   const { server, database } = await ownPostgres(t)
   const redis = await ownRedis(t)
-  const sms = await smsReceiver(t)
-  const service = await startProcess(t, { ...productionEnv(database.url, redis.store.url), SMS_WEBHOOK_URL: sms.url })
-  await client(service.url, sms.messages).login(newPhone())
+  const { url: smsUrl, sms } = await smsWebhook(t)
+  const service = await startService(t, { ...productionEnv(database.url, redis.store.url), SMS_WEBHOOK_URL: smsUrl })
+  await client(service.url, sms).login(newPhone())
   const backends = (await database.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'phone-auth'")).map(({ pid }) => pid as number)
   const hanging = [...backends, server.pid, redis.pid]
   for (const pid of hanging) process.kill(pid, 'SIGSTOP')
@@ -382,12 +382,12 @@ t.test('the service starts while Redis is away, and sends once it is there', asy
 t.test('a code outlives the process that sent it', async (t) => {
   const database = await testDatabase(t)
   const { url } = await testRedis(t)
-  const sms = await smsReceiver(t)
-  const env = { ...productionEnv(database.url, url), SMS_WEBHOOK_URL: sms.url }
-  const before = await startProcess(t, env)
+  const { url: smsUrl, sms } = await smsWebhook(t)
+  const env = { ...productionEnv(database.url, url), SMS_WEBHOOK_URL: smsUrl }
+  const before = await startService(t, env)
   const phone = newPhone()
-  await client(before.url, sms.messages).send(phone)
+  await client(before.url, sms).send(phone)
   t.equal(await before.stop(), 0)
-  const after = client((await startProcess(t, env)).url, sms.messages)
+  const after = client((await startService(t, env)).url, sms)
   t.equal((await after.verify(phone, after.codeOf(phone))).status, 200)
 })

@@ -1,7 +1,7 @@
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { problemOf, wrongCode } from '../helpers/answers.js'
-import { smsReceiver, startProcess } from '../helpers/processes.js'
+import { smsWebhook, startService } from '../helpers/server-process.js'
 import { client, newPhone, productionEnv, testDatabase, testRedis, testService, type Json, type Service } from '../helpers/service.js'
 
 const decode = (token: string) => JSON.parse(Buffer.from(token.split('.')[1] as string, 'base64url').toString()) as Record<string, number>
@@ -364,9 +364,9 @@ t.test('times are UTC in table and answers, whatever the time zone of process, s
   await session.connect()
   t.equal((await session.query('SHOW timezone')).rows[0].TimeZone, 'Asia/Bishkek', 'as every new session has it')
   await session.end()
-  const sms = await smsReceiver(t)
-  const process = await startProcess(t, { ...productionEnv(database.url, redisUrl), TZ: 'Asia/Bishkek', SMS_WEBHOOK_URL: sms.url })
-  const service = client(process.url, sms.messages)
+  const { url: smsUrl, sms } = await smsWebhook(t)
+  const process = await startService(t, { ...productionEnv(database.url, redisUrl), TZ: 'Asia/Bishkek', SMS_WEBHOOK_URL: smsUrl })
+  const service = client(process.url, sms)
   const phone = newPhone()
   const before = Date.now()
   const { token } = await service.login(phone)

@@ -2,21 +2,21 @@ import pg from 'pg'
 import t, { type Test } from 'tap'
 import { usersRepository } from '../../src/users/repository.js'
 import { problemOf, wrongCode } from '../helpers/answers.js'
-import { smsReceiver, startProcess, until } from '../helpers/processes.js'
+import { smsWebhook, startService, until } from '../helpers/server-process.js'
 import { checkLog, client, newPhone, productionEnv, testDatabase, testRedis, testService, type Answer, type Json, type Service } from '../helpers/service.js'
 
 /** Two processes of the service on the same stores, as replicas behind a load balancer: the nth call goes to the nth of them. */
 async function twoProcesses (t: Test) {
   const database = await testDatabase(t)
   const { url: redisUrl } = await testRedis(t)
-  const sms = await smsReceiver(t)
-  const env = { ...productionEnv(database.url, redisUrl), LOG_LEVEL: 'info', SMS_WEBHOOK_URL: sms.url }
-  const processes = await Promise.all([startProcess(t, env), startProcess(t, env)])
-  const clients = processes.map(({ url }) => client(url, sms.messages)) as [ReturnType<typeof client>, ReturnType<typeof client>]
+  const { url: smsUrl, sms } = await smsWebhook(t)
+  const env = { ...productionEnv(database.url, redisUrl), LOG_LEVEL: 'info', SMS_WEBHOOK_URL: smsUrl }
+  const processes = await Promise.all([startService(t, env), startService(t, env)])
+  const clients = processes.map(({ url }) => client(url, sms)) as [ReturnType<typeof client>, ReturnType<typeof client>]
   t.teardown(() => {
-    for (const { confidential } of clients) checkLog(processes.flatMap(({ log }) => log).join('\n'), confidential)
+    for (const { confidential } of clients) checkLog(processes.map(({ stdout }) => stdout).join(''), confidential)
   })
-  return { sms: sms.messages, sql: database.sql, first: clients[0], each: (n: number) => clients[n % 2] as ReturnType<typeof client> }
+  return { sms, sql: database.sql, first: clients[0], each: (n: number) => clients[n % 2] as ReturnType<typeof client> }
 }
 
 const times = <T>(count: number, call: (n: number) => T) => Array.from({ length: count }, (_, n) => call(n))

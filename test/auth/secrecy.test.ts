@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { wrongCode } from '../helpers/answers.js'
-import { until } from '../helpers/processes.js'
+import { until } from '../helpers/server-process.js'
 import { newPhone, testService, type Service } from '../helpers/service.js'
 
 /** Every cell of every table of a database, of the service or not, as text. */

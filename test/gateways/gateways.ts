@@ -5,9 +5,8 @@ import { migrate } from '../../src/db/migrate.js'
 import { freePort } from '../../src/dev-postgres.js'
 import { startApplication, startGateway, type GatewayName } from '../helpers/gateways.js'
 import { problemOf } from '../helpers/answers.js'
-import { smsReceiver, startProcess, until } from '../helpers/processes.js'
-import { head } from '../helpers/raw.js'
-import { raw } from '../helpers/raw-socket.js'
+import { logLines, smsWebhook, startService, until } from '../helpers/server-process.js'
+import { head, raw } from '../helpers/raw.js'
 import { client, newPhone, productionEnv, testRedis } from '../helpers/service.js'
 import { startTestPostgres } from '../helpers/servers.js'
 
@@ -53,16 +52,16 @@ const oddPaths = [
 ]
 
 async function setUp (t: Test, name: GatewayName) {
-  const sms = await smsReceiver(t)
+  const { url: smsUrl, sms } = await smsWebhook(t)
   const redis = await testRedis(t)
-  const env = { ...productionEnv(postgres.url, redis.url), SMS_WEBHOOK_URL: sms.url, METRICS_PORT: '0', DRAIN_SECONDS: '0' }
+  const env = { ...productionEnv(postgres.url, redis.url), SMS_WEBHOOK_URL: smsUrl, METRICS_PORT: '0', DRAIN_SECONDS: '0' }
   const ports = [await freePort(), await freePort()] as const
-  const startReplica = (i: 0 | 1) => startProcess(t, { ...env, PORT: String(ports[i]) })
+  const startReplica = (i: 0 | 1) => startService(t, { ...env, PORT: String(ports[i]) })
   const replicas = await Promise.all([startReplica(0), startReplica(1)])
   const application = await startApplication(t)
   const start = (changes = {}) => startGateway(t, name, [`127.0.0.1:${ports[0]}`, `127.0.0.1:${ports[1]}`], application.address, changes)
   const url = await start()
-  const app = client(url, sms.messages)
+  const app = client(url, sms)
   const phone = newPhone()
   return { ...app, phone, ...await app.login(phone), application, replicas, startReplica, start }
 }
@@ -179,7 +178,7 @@ for (const name of names) {
     t.test('phone-auth takes the client for whom the gateway saw, and answers its own routes itself', async (t) => {
       const other = newPhone()
       await request('POST', '/auth/send-verification', { body: { phone: other }, headers: { 'x-forwarded-for': '203.0.113.9' } })
-      const sent = replicas.flatMap(({ log }) => log).filter((line) => line.includes('"code_sent"')).map((line) => JSON.parse(line) as { client: string })
+      const sent = replicas.flatMap(({ stdout }) => logLines(stdout)).filter(({ event }) => event === 'code_sent')
       t.ok(sent.length >= 2)
       t.strictSame([...new Set(sent.map(({ client }) => client))], ['127.0.0.1'])
       t.match(await request('GET', '/api/v1/users/me', { token }), { status: 200, body: { phone_number: phone } })

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import type { Test } from 'tap'
 import { freePort } from '../../src/dev-postgres.js'
-import { until } from './processes.js'
+import { until } from './server-process.js'
 import { program, temporaryFolder } from './servers.js'
 
 /** Replaces what stands for an address in a file of deploy/; throws where it does not stand there. */

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
 import type { SmsMessage } from '../../src/auth/sms/index.js'
 
@@ -30,10 +31,11 @@ export function startProcess (t: Test, entry: 'server' | 'migrate' | 'dev' | 'op
   child.stdout.setEncoding('utf8').on('data', (text: string) => { stdout += text })
   child.stderr.setEncoding('utf8').on('data', (text: string) => { stderr += text })
   const closed = once(child, 'close').then(([code, signal]) => ({ code: code as number | null, signal: signal as string | null, stdout, stderr }))
-  t.teardown(async () => {
+  const stop = async () => {
     child.kill('SIGTERM')
-    await closed
-  })
+    return (await closed).code
+  }
+  t.teardown(stop)
   const pid = child.pid as number
   return {
     pid,
@@ -50,7 +52,9 @@ export function startProcess (t: Test, entry: 'server' | 'migrate' | 'dev' | 'op
       }
     },
     /** Sends a signal; to the whole group, as a terminal does, if it has one. */
-    kill: (signal: NodeJS.Signals) => process.kill(isGroup ? -pid : pid, signal)
+    kill: (signal: NodeJS.Signals) => process.kill(isGroup ? -pid : pid, signal),
+    /** Ends it by SIGTERM and tells its exit code. */
+    stop
   }
 }
 
@@ -61,6 +65,12 @@ export const logLines = (text: string) => text.split('\n').filter((line) => line
 /** Waits for the address that a server in production writes to its log. */
 export const listening = async (server: ServiceProcess) =>
   (await server.shows(/Server listening at (http:\/\/127\.0\.0\.1:\d+)/))[1] as string
+
+/** Runs the server, once it listens. */
+export async function startService (t: Test, env: Record<string, string>) {
+  const server = startProcess(t, 'server', { env })
+  return Object.assign(server, { url: await listening(server) })
+}
 
 /** A provider of SMS that takes messages and keeps them. */
 export async function smsWebhook (t: Test) {
@@ -84,7 +94,9 @@ export function isRunning (pid: number) {
   }
 }
 
-/** Waits until `condition` holds, looking again as soon as what it asks has answered. */
-export async function until (condition: () => boolean | Promise<boolean>): Promise<void> {
-  while (!await condition()) await new Promise(setImmediate)
+/** Waits until something outside of the test has come about; throws where it does not in time. */
+export async function until (condition: () => boolean | Promise<boolean>, seconds = 30): Promise<void> {
+  for (const end = Date.now() + seconds * 1000; !await condition(); await sleep(5)) {
+    if (Date.now() > end) throw new Error('what the test waits for does not come about')
+  }
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { freePort } from '../../src/dev-postgres.js'
-import { until } from '../helpers/processes.js'
+import { until } from '../helpers/server-process.js'
 import { startRedis, temporaryFolder } from '../helpers/servers.js'
 import { newPhone, testRedis, testService, type Service } from '../helpers/service.js'
 

@@ -3,7 +3,7 @@ import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { SmsRefused } from '../../src/auth/sms/index.js'
 import { wrongCode } from '../helpers/answers.js'
-import { until } from '../helpers/processes.js'
+import { until } from '../helpers/server-process.js'
 import { newPhone, testService, type Answer, type Service } from '../helpers/service.js'
 
 const states = ['known', 'inactive', 'unverified', 'deleted', 'unknown'] as const

@@ -4,7 +4,7 @@ import { connect } from 'node:net'
 import t, { type Test } from 'tap'
 import { Compile } from 'typebox/compile'
 import { ProblemSchema } from '../../src/errors.js'
-import { raw, type RawAnswer } from '../helpers/raw-socket.js'
+import { raw, type RawAnswer } from '../helpers/raw.js'
 import { newPhone, testService, type Service } from '../helpers/service.js'
 
 const problemDetails = Compile(ProblemSchema)
