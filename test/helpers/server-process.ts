@@ -19,7 +19,7 @@ interface ProcessOptions {
 export type ServiceProcess = ReturnType<typeof startProcess>
 
 /** Runs build/src/`entry`.js; ended by SIGTERM at the end of the test, if it still runs. */
-export function startProcess (t: Test, entry: 'server' | 'migrate' | 'dev' | 'openapi', { env, cwd, isGroup = false }: ProcessOptions = {}) {
+export function startProcess (t: Test, entry: 'server' | 'migrate' | 'dev' | 'openapi' | '../../dist/server', { env, cwd, isGroup = false }: ProcessOptions = {}) {
   const child = spawn(process.execPath, [resolve('build/src', `${entry}.js`)], {
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
