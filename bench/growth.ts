@@ -14,8 +14,10 @@ const numbersAtOnce = 500
 
 /** How latency grows with users, and Redis with numbers that have a pending code. */
 export async function growth (stores: Stores): Promise<Row[]> {
+  const bytesPerUser: number[] = []
   const contender = async (users: number) => {
     const seeded = await stores.seed(users)
+    bytesPerUser.push(await stores.bytesOfUsers(seeded) / users)
     return serving(await startLoad('/auth/verify-token', seeded), 'servers/service', seeded.env)
   }
   const { many, few } = await inTurn({ many: await contender(manyUsers), few: await contender(fewUsers) })
@@ -24,6 +26,7 @@ export async function growth (stores: Stores): Promise<Row[]> {
   return [
     latencies('p50', ''),
     latencies('p99', '≤ 1.2'),
+    figure('PostgreSQL for a user, with indexes', 'bytes', '', bytesPerUser),
     ...await bytesPerNumber(new Redis(stores.redisUrl))
   ]
 }

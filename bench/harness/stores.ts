@@ -39,6 +39,15 @@ export async function startStores () {
   return {
     redisUrl: redis.url,
 
+    /** What the users of a database take up, indexes included. */
+    async bytesOfUsers ({ env }: Seeded): Promise<number> {
+      const client = new pg.Client({ connectionString: env.DATABASE_URL })
+      await client.connect()
+      const { rows: [row] } = await client.query<{ bytes: string }>("SELECT pg_total_relation_size('users') AS bytes")
+      await client.end()
+      return Number(row?.bytes)
+    },
+
     /** A new database: every user is active, verified, signed in, and has so many addresses. */
     async seed (users: number, addressesEach = 0): Promise<Seeded> {
       const name = `bench_${++databases}`
