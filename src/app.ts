@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto'
 import http from 'node:http'
-import cors, { type FastifyCorsOptions } from '@fastify/cors'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { LogController, type FastifyInstance, type FastifyPluginAsync } from 'fastify'
 import type { DestinationStream } from 'pino'
@@ -18,6 +17,7 @@ import { trustedProxies } from './client-address.js'
 import type { Config } from './config.js'
 import { problem } from './errors.js'
 import { loggerOptions } from './logger.js'
+import cors, { openRefusal } from './plugins/cors.js'
 import database from './plugins/database.js'
 import drain from './plugins/drain.js'
 import { healthRoutes } from './plugins/health.js'
@@ -33,13 +33,6 @@ import { addressesRepository } from './profile/repository.js'
 import { formats } from './schemas.js'
 import { usersRoutes } from './users/index.js'
 import { usersRepository } from './users/repository.js'
-
-declare module 'fastify' {
-  interface FastifyContextConfig {
-    /** False: browsers' preflights are answered like any other request. */
-    cors?: false
-  }
-}
 
 /** What tests and development may put in the place of the real thing, or beside it. */
 export interface Overrides {
@@ -99,6 +92,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     // Gateways append the path they ask about, escapes and all.
     rewriteUrl: ({ url }) => verifyTokenPath.exec((url as string).replace(/%[2-7][0-9a-f]/gi, unescapeUnreserved))?.[1] ?? url as string,
     frameworkErrors: (error, request, reply) => {
+      if (openRefusal(config, request, reply)) return
       sendProblem(error.code === 'FST_ERR_MAX_PARAM_LENGTH' ? problem('not_found') : error, request, reply)
     },
     clientErrorHandler: answerUnreadable,
@@ -114,7 +108,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   readJson(app)
   await app.register(problems)
   await app.register(drain)
-  if (config.corsOrigins.length > 0) await app.register(cors, corsOptions(config))
+  if (config.corsOrigins.length > 0) await app.register(cors, config)
   app.addHook('onRequest', refuseUnknownPath)
   const allowed = methodsByPath(app)
 
@@ -184,21 +178,6 @@ function unescapeUnreserved (escape: string) {
   const character = decodeURIComponent(escape)
   return /[\w.~-]/.test(character) ? character : escape
 }
-
-/** Browser clients of CORS_ORIGINS: tokens go in a header, so no credentials. To any other origin nothing is opened. */
-const corsOptions = ({ corsOrigins }: Config): FastifyCorsOptions => ({
-  delegator: ({ headers }, done) => {
-    const { origin, 'access-control-request-method': asksFor } = headers
-    done(null, {
-      origin: origin !== undefined && corsOrigins.includes(origin) && origin,
-      methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
-      exposedHeaders: ['WWW-Authenticate', 'Retry-After', 'RateLimit-Limit', 'RateLimit-Remaining', 'RateLimit-Reset', 'Location', 'X-Request-Id'],
-      // An OPTIONS that is none is a method like any other.
-      preflight: asksFor !== undefined,
-      maxAge: 600
-    })
-  }
-})
 
 /**
  * Reads bodies as JSON in UTF-8 (RFC 8259, section 8.1), which Fastify would repair where it is broken.

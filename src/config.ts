@@ -77,22 +77,22 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
 
   const nodeEnv = read.choice('NODE_ENV', ['production', 'development', 'test'], 'production')
   const isProduction = nodeEnv === 'production'
-  const required = (name: string, value: unknown) => {
-    if (value === undefined && !env[name]) problems.push(`${name} is required`)
+  const required = (...names: string[]) => {
+    for (const name of names) if (!env[name]) problems.push(`${name} is required`)
   }
 
   const databaseUrl = read.url('DATABASE_URL', ['postgres:', 'postgresql:'])
-  required('DATABASE_URL', databaseUrl)
+  required('DATABASE_URL')
   const redisUrl = read.text('REDIS_URL')
   if (redisUrl !== undefined && !parseRedisUrl(redisUrl)) {
     problems.push('REDIS_URL must be redis://… or rediss://…, several of these joined by commas, or redis+sentinel://host:port,host:port/name')
   }
   const webConcurrency = read.integer('WEB_CONCURRENCY', 1, 1, 1024)
   // Codes in the memory of one worker are not known to the others.
-  if (isProduction || webConcurrency > 1) required('REDIS_URL', redisUrl)
+  if (isProduction || webConcurrency > 1) required('REDIS_URL')
 
   const jwtSecret = readSecret('JWT_SECRET') ?? randomBytes(32).toString('base64')
-  if (isProduction) required('JWT_SECRET', read.text('JWT_SECRET'))
+  if (isProduction) required('JWT_SECRET')
   const jwtSecretPrevious = readSecret('JWT_SECRET_PREVIOUS')
   const codeSecret = readSecret('CODE_SECRET')
 
@@ -126,7 +126,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
   }
 
   const smsProvider = read.choice('SMS_PROVIDER', ['console', 'webhook', 'twilio'], 'console')
-  if (isProduction) required('SMS_PROVIDER', read.text('SMS_PROVIDER'))
+  if (isProduction) required('SMS_PROVIDER')
   if (isProduction && env.SMS_PROVIDER === 'console') problems.push('SMS_PROVIDER console is for development only')
   const smsWebhookUrl = read.url('SMS_WEBHOOK_URL', ['https:', 'http:'])
   // fetch refuses such a URL at every send, with an error that shows it.
@@ -135,19 +135,16 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
   }
   const smsWebhookSecret = read.text('SMS_WEBHOOK_SECRET')
   if (smsProvider === 'webhook') {
-    required('SMS_WEBHOOK_URL', smsWebhookUrl)
-    required('SMS_WEBHOOK_SECRET', smsWebhookSecret)
+    required('SMS_WEBHOOK_URL', 'SMS_WEBHOOK_SECRET')
     if (smsWebhookSecret && !isWebhookSecret(smsWebhookSecret)) {
       problems.push('SMS_WEBHOOK_SECRET must be whsec_ and at least 24 bytes in base64')
     }
   }
   const twilioAccountSid = read.text('TWILIO_ACCOUNT_SID')
-  const twilioAuthToken = read.text('TWILIO_AUTH_TOKEN')
   const twilioFrom = read.text('TWILIO_FROM')
   const twilioMessagingServiceSid = read.text('TWILIO_MESSAGING_SERVICE_SID')
   if (smsProvider === 'twilio') {
-    required('TWILIO_ACCOUNT_SID', twilioAccountSid)
-    required('TWILIO_AUTH_TOKEN', twilioAuthToken)
+    required('TWILIO_ACCOUNT_SID', 'TWILIO_AUTH_TOKEN')
     if (twilioAccountSid && !/^AC[0-9a-f]{32}$/.test(twilioAccountSid)) problems.push('TWILIO_ACCOUNT_SID must be AC and 32 hexadecimal digits')
     if (twilioMessagingServiceSid && !/^MG[0-9a-f]{32}$/.test(twilioMessagingServiceSid)) {
       problems.push('TWILIO_MESSAGING_SERVICE_SID must be MG and 32 hexadecimal digits')
@@ -192,7 +189,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     smsWebhookUrl,
     smsWebhookSecret,
     twilioAccountSid,
-    twilioAuthToken,
+    twilioAuthToken: read.text('TWILIO_AUTH_TOKEN'),
     twilioFrom,
     twilioMessagingServiceSid,
     smsTimeoutMs: read.integer('SMS_TIMEOUT_MS', 5000, 100, 60_000),

@@ -24,14 +24,16 @@ const isOdd = error?.code === 'no_such_code'
 const isWrong = error?.code === 'invalid_code' && error.attempts_remaining === 0
 const headers = { authorization: \`Bearer \${token}\` }
 const me = await api.GET('/api/v1/users/me', { headers })
-const market: 'kg' | 'us' | undefined = me.data?.market
+const market = me.data?.market
+// @ts-expect-error no such market
+const isElsewhere = market === 'zz'
 const one = await api.GET('/api/v1/profile/addresses/{id}', { headers, params: { path: { id: '1' } } })
 // @ts-expect-error no such route
 api.GET('/api/v1/users/you', {})
 // @ts-expect-error the number is a text
 const wrong = () => api.POST('/api/v1/auth/send-verification', { body: { phone: 996555123456 } })
-// @ts-expect-error the language is one of three
-const other = () => api.PATCH('/api/v1/users/me', { body: { language: 'de' } })
+// @ts-expect-error no such language
+const other = () => api.PATCH('/api/v1/users/me', { body: { language: 'zz' } })
 process.stdout.write(JSON.stringify({ isNew, market, me: me.data?.phone_number, one: one.error?.code }))
 process.stdin.destroy()
 `

@@ -71,6 +71,27 @@ t.test('a page of an origin that is named does all that an app does, and reads t
   t.equal((await page('GET', `${api}/users/me`)).headers.get('www-authenticate'), 'Bearer realm="phone-auth"')
 })
 
+t.test('a page reads why it was refused, whoever refuses: router, parser or route', async (t) => {
+  const page = browser(await start(t))
+  const token = 'not.a.token'
+  const unreadable = { status: 400, code: 'bad_request' }
+  const refusals: Array<[string, string, RequestOptions, object]> = [
+    ['GET', '/auth/%', {}, unreadable],
+    ['GET', `${api}/profile/addresses/50%`, { token }, unreadable],
+    ['GET', `${api}/profile/addresses/${'1'.repeat(200)}`, { token }, { status: 404, code: 'not_found' }],
+    ['DELETE', '/nothing', {}, { status: 404, code: 'not_found' }],
+    ['PUT', '/auth/markets', {}, { status: 405, code: 'method_not_allowed' }],
+    ['POST', '/auth/send-verification', { body: '{' }, unreadable],
+    ['POST', '/auth/send-verification', { body: { phone: '1'.repeat(20_000) } }, { status: 413, code: 'payload_too_large' }],
+    ['POST', '/auth/send-verification', { body: 'x', headers: { 'content-type': 'text/plain' } }, { status: 415, code: 'unsupported_media_type' }]
+  ]
+  for (const [method, path, options, expected] of refusals) {
+    const { status, headers, body } = await page(method, path, options)
+    t.strictSame({ status, code: body.code }, expected, `${method} ${path.slice(0, 40)}`)
+    t.equal(headers.get('x-request-id'), body.request_id)
+  }
+})
+
 t.test('every header that is exposed is one that the service sends, and each of its own is exposed', async (t) => {
   const service = await start(t, { RATE_LIMIT_IP_MAX: '2' })
   const headers = { origin }
@@ -111,6 +132,7 @@ t.test('no page sends or reads the cookies of its visitor, and pages of other or
   for (const other of ['https://evil.example.com', 'http://app.example.com', 'null']) {
     const page = browser(service, other)
     await t.rejects(page('GET', '/auth/markets'), TypeError, other)
+    await t.rejects(page('GET', '/auth/%'), TypeError, other)
     await t.rejects(page('POST', '/auth/send-verification', { body: { phone: newPhone() } }), TypeError, other)
   }
   t.strictSame(service.sms, [], 'the preflight has stopped them')

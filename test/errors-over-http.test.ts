@@ -275,7 +275,7 @@ t.test('errors names each member at fault once, and says what is wrong with it',
   t.strictSame(await errorsOf('POST', verify, { phone: '', verification_code: '12345' }), [
     { field: '/phone', message: 'must not be empty' }, { field: '/verification_code', message: 'does not have the expected form' }
   ])
-  t.strictSame(await errorsOf('POST', send, { phone: 'x'.repeat(33), language: 'de' }), [
+  t.strictSame(await errorsOf('POST', send, { phone: 'x'.repeat(33), language: 'zz' }), [
     { field: '/phone', message: 'must have at most 32 characters' }, { field: '/language', message: 'must be one of ru, en, ky' }
   ])
   t.strictSame(await errorsOf('POST', send, { phone: 1, language: 1 }), [

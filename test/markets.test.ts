@@ -110,7 +110,7 @@ t.test('a masked number keeps the prefix of its market and two digits, and does 
 t.test('the market of a row is its own where the service knows it, else that of its number, else the default', async (t) => {
   t.equal(marketOf('kg', '+13128059851'), 'kg')
   t.equal(marketOf('us', '+996555123456'), 'us')
-  for (const unknown of [null, '', 'KG', 'kz', 'constructor', '__proto__']) {
+  for (const unknown of [null, '', 'KG', 'zz', 'constructor', '__proto__']) {
     t.equal(marketOf(unknown, '+13128059851'), 'us', `${unknown}`)
     t.equal(marketOf(unknown, '+996555123456'), 'kg', `${unknown}`)
     for (const phone of ['+442071838750', '+14165551234', 'unknown', '']) t.equal(marketOf(unknown, phone), defaultMarket, `${unknown} ${phone}`)
@@ -121,12 +121,12 @@ t.test('only an entry of the table is a market', async (t) => {
   t.strictSame(marketIds, ['kg', 'us'])
   t.equal(defaultMarket, 'kg')
   for (const id of marketIds) t.ok(isMarket(id))
-  for (const other of ['KG', 'de', '', 'toString', 'constructor', '__proto__', null, undefined, 1, ['kg']]) t.notOk(isMarket(other), String(other))
+  for (const other of ['KG', 'zz', '', 'toString', 'constructor', '__proto__', null, undefined, 1, ['kg']]) t.notOk(isMarket(other), String(other))
 })
 
 t.test('only ru, en and ky are languages', async (t) => {
   for (const language of ['ru', 'en', 'ky']) t.ok(isLanguage(language))
-  for (const other of ['RU', 'de', '', null, undefined, 0]) t.notOk(isLanguage(other), String(other))
+  for (const other of ['RU', 'zz', '', null, undefined, 0]) t.notOk(isLanguage(other), String(other))
 })
 
 t.test('the table of markets is that of the contract', async (t) => {

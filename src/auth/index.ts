@@ -2,9 +2,9 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
 import Negotiator from 'negotiator'
 import { isProblem, problem } from '../errors.js'
-import { defaultMarket, formatPhone, languages, marketIds, markets, type Language } from '../markets.js'
+import { formatPhone, languages, type Language } from '../markets.js'
 import { displayName } from '../users/schemas.js'
-import { logoutSchema, marketsSchema, sendVerificationSchema, verifyCodeSchema, verifyTokenSchema } from './schemas.js'
+import { logoutSchema, marketsSchema, sendVerificationSchema, supportedMarkets, verifyCodeSchema, verifyTokenSchema } from './schemas.js'
 import type { AuthService } from './service.js'
 
 /** The language a client prefers (RFC 9110, section 12.5.4); "*" names none. */
@@ -70,18 +70,7 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
     return { success: true as const, message: 'Signed out on every device.' }
   })
 
-  app.get('/markets', { schema: marketsSchema }, () => ({
-    supported_markets: marketIds.map((id) => ({
-      market: id,
-      country: markets[id].country,
-      currency: markets[id].currency,
-      currency_code: markets[id].currencyCode,
-      language: markets[id].language,
-      phone_prefix: markets[id].prefix,
-      phone_format: markets[id].phoneFormat
-    })),
-    default_market: defaultMarket
-  }))
+  app.get('/markets', { schema: marketsSchema }, () => supportedMarkets)
 
   // A gateway passes on the method, headers and body of a request that is not ours to judge: nothing of it is read.
   const guard: onRequestHookHandler = (request, reply, done) => app.authenticate(request, reply, (error) =>

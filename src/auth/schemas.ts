@@ -1,6 +1,7 @@
 import { Type } from 'typebox'
 import { answer, guarded, header, type Header } from '../answers.js'
 import { problems } from '../errors.js'
+import { defaultMarket, marketIds, markets } from '../markets.js'
 import { DoneSchema, LanguageSchema, MarketSchema, Nullable } from '../schemas.js'
 
 const tags = ['auth']
@@ -128,6 +129,20 @@ export const verifyTokenSchema = {
   }
 }
 
+/** All that the table of markets tells in public. */
+export const supportedMarkets = {
+  supported_markets: marketIds.map((id) => ({
+    market: id,
+    country: markets[id].country,
+    currency: markets[id].currency,
+    currency_code: markets[id].currencyCode,
+    language: markets[id].language,
+    phone_prefix: markets[id].prefix,
+    phone_format: markets[id].phoneFormat
+  })),
+  default_market: defaultMarket
+}
+
 export const marketsSchema = {
   operationId: 'listMarkets',
   summary: 'List the markets',
@@ -144,25 +159,6 @@ export const marketsSchema = {
         phone_format: Type.String({ description: 'How a number is shown; every X is a digit.' })
       })),
       default_market: MarketSchema
-    }), 'The markets whose numbers can sign in.', {
-      supported_markets: [{
-        market: 'kg',
-        country: 'Kyrgyzstan',
-        currency: 'сом',
-        currency_code: 'KGS',
-        language: 'ru',
-        phone_prefix: '+996',
-        phone_format: '+996 XXX XXX XXX'
-      }, {
-        market: 'us',
-        country: 'United States',
-        currency: '$',
-        currency_code: 'USD',
-        language: 'en',
-        phone_prefix: '+1',
-        phone_format: '+1 (XXX) XXX-XXXX'
-      }],
-      default_market: 'kg'
-    })
+    }), 'The markets whose numbers can sign in.', supportedMarkets)
   }
 }

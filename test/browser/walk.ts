@@ -172,7 +172,7 @@ t.test('the playground', { timeout: 110_000 }, async (t) => {
   mkdirSync(screenshots, { recursive: true })
   const { path: cwd, remove } = await temporaryFolder()
   t.teardown(remove)
-  const env = { PORT: '0', DATABASE_URL: undefined, REDIS_URL: undefined, NODE_ENV: undefined, RATE_LIMIT_IP_MAX: '1000', CODE_RESEND_SECONDS: '1' }
+  const env = { PORT: '0', METRICS_PORT: '0', DATABASE_URL: undefined, REDIS_URL: undefined, NODE_ENV: undefined, RATE_LIMIT_IP_MAX: '1000', CODE_RESEND_SECONDS: '1' }
   const dev = startProcess(t, 'dev', { cwd, isGroup: true, env })
   const [, url] = await dev.shows(/listens on (http:\/\/localhost:\d+)\n/) as unknown as [string, string]
   const browser = await chromium.launch({ executablePath: browserBinary(), args: process.getuid?.() === 0 ? ['--no-sandbox'] : [] })

@@ -145,7 +145,7 @@ t.test('no value is coerced into the type that the schema names', async (t) => {
     const { status, body } = await service.request('POST', '/auth/verify-code', { body: { phone: '+996555123456', verification_code: code } })
     t.strictSame([status, body.errors.length, body.errors[0].field], [422, 1, '/verification_code'], JSON.stringify(code))
   }
-  for (const language of [...notText, 'de', 'RU', 'ru ', '']) {
+  for (const language of [...notText, 'zz', 'RU', 'ru ', '']) {
     t.equal((await service.request('POST', '/auth/send-verification', { body: { phone: newPhone(), language } })).status, 422, JSON.stringify(language))
   }
   for (const isDefault of [1, 0, 'true', 'false', '', null, [], {}]) {
@@ -175,7 +175,7 @@ t.test('422 names each field once, in words of our own', async (t) => {
     { field: '/city', message: 'must be a string' },
     { field: '/is_default', message: 'must be a boolean' }
   ])
-  const { body } = await service.request('PATCH', '/api/v1/users/me', { token, body: { language: 'de', profile_image_url: 'javascript:alert(1)' } })
+  const { body } = await service.request('PATCH', '/api/v1/users/me', { token, body: { language: 'zz', profile_image_url: 'javascript:alert(1)' } })
   t.strictSame(body.errors, [
     { field: '/profile_image_url', message: 'does not have the expected form' },
     { field: '/language', message: 'must be one of ru, en, ky' }

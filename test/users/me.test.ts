@@ -125,7 +125,7 @@ const refused = {
     'https://example.com/\u007f', 'https://example.com/\u0085', 'https://example.com/\ud800',
     'https://example.com/">', 'https://example.com/<b>', 'https://example.com/\\', `https://example.com/${'a'.repeat(481)}`, 5, true, [], {}
   ],
-  language: ['', 'RU', 'de', 'ru ', 'english', null, 1, ['ru']]
+  language: ['', 'RU', 'zz', 'ru ', 'english', null, 1, ['ru']]
 }
 
 for (const [field, values] of Object.entries(accepted)) {

@@ -1,7 +1,7 @@
 import type { ClientOpts } from 'twilio'
 import type { Config } from '../../config.js'
-import { whyUnreachable } from './connection.js'
-import { SmsRefused, SmsUncertain, SmsUnsupported, type SmsSender } from './port.js'
+import { undelivered, whyUnreachable } from './connection.js'
+import { SmsRefused, SmsUnsupported, type SmsSender } from './port.js'
 
 /** Codes of Twilio's error dictionary for numbers that no SMS reaches: invalid, unreachable, a short code, no mobile, a landline. */
 const badNumberCodes = new Set([21211, 21214, 21265, 21614, 21635])
@@ -61,8 +61,7 @@ export function twilioSms (config: Config, fetch: typeof globalThis.fetch = glob
         const reason = `Twilio answered ${status}, error ${Number(code)}`
         throw badNumberCodes.has(Number(code)) ? new SmsUnsupported(reason) : new SmsRefused(reason)
       }
-      const unreachable = whyUnreachable(cause)
-      throw unreachable ? new SmsRefused(`Twilio cannot be reached: ${unreachable}`) : new SmsUncertain('Twilio did not answer', { cause })
+      throw undelivered('Twilio', cause)
     }
   }
 }

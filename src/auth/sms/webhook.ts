@@ -1,6 +1,6 @@
 import { Webhook } from 'standardwebhooks'
 import type { Config } from '../../config.js'
-import { whyUnreachable } from './connection.js'
+import { undelivered } from './connection.js'
 import { SmsRefused, SmsUncertain, type SmsSender } from './port.js'
 
 const tries = 2
@@ -39,10 +39,7 @@ export function webhookSms ({ smsWebhookUrl, smsWebhookSecret, smsTimeoutMs }: C
         failure = failed(new SmsRefused(`the webhook answered ${response.status}`))
         if (response.status < 500) break
       } catch (cause) {
-        const unreachable = whyUnreachable(cause)
-        failure = failed(unreachable
-          ? new SmsRefused(`the webhook cannot be reached: ${unreachable}`)
-          : new SmsUncertain('the webhook did not answer', { cause }))
+        failure = failed(undelivered('the webhook', cause))
       }
     }
     throw failure
