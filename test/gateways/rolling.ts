@@ -5,11 +5,14 @@ import { smsReceiver, startProcess, until } from '../helpers/processes.js'
 import { client, newPhone, productionEnv, testDatabase, testRedis } from '../helpers/service.js'
 
 /* npm run test:gateways: a release behind gateways, with their files from deploy/. */
-const clients = 16
+const clients = 8
 const rounds = 3
 
+// Side by side: the tests mostly wait for processes to drain and to start.
+t.jobs = 2
+
 for (const name of ['nginx', 'caddy'] as const) {
-  t.test(`${name}: two replicas restart in turn, three times over, under load, and no request fails`, async (t) => {
+  t.test(`${name}: two replicas restart in turn, three times over, under load, and no request fails`, { buffered: true }, async (t) => {
     const [database, redis, sms, application] = [await testDatabase(t), await testRedis(t), await smsReceiver(t), await startApplication(t)]
     const env = { ...productionEnv(database.url, redis.url), LOG_LEVEL: 'info', SMS_WEBHOOK_URL: sms.url, DRAIN_SECONDS: '1' }
     const ports = [await freePort(), await freePort()] as const
