@@ -1,8 +1,11 @@
 import { once } from 'node:events'
 import { Server } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
 
+/** Longest wait for a moment in which no connection waits to be accepted, and how long such a moment is, in milliseconds. */
+const acceptMs = 1000
+const quietMs = 0.05
 /** How long a connection without a request is left to its client once listening has stopped, in milliseconds. */
 const idleMs = 2000
 /** Longest wait for the last answers, in milliseconds. */
@@ -19,10 +22,34 @@ declare module 'fastify' {
   }
 }
 
+/**
+ * Accepts until a turn of the event loop was quiet: without a connection, and so short that hardly one can have come since.
+ * The kernel resets those that wait when listening stops, though a gateway may have written a request on them.
+ */
+async function acceptAll (server: Server) {
+  let isQuiet = false
+  const onConnection = () => { isQuiet = false }
+  server.on('connection', onConnection)
+  for (let began = performance.now(), end = began + acceptMs; !isQuiet && began < end;) {
+    isQuiet = true
+    await turn()
+    const now = performance.now()
+    isQuiet &&= now - began < quietMs
+    began = now
+  }
+  server.off('connection', onConnection)
+}
+
 /** Goes down without losing a request: app.close() alone refuses connections while a gateway still sends them. */
 export default fp(async (app) => {
   let isDraining = false
+  /** Requests that go on once listening has stopped: an answer would bring its client's next connection before that. */
+  let held: Array<() => void> | undefined
   app.decorate('isDraining', () => isDraining)
+  app.addHook('onRequest', (_request, _reply, done) => {
+    if (held) held.push(done)
+    else done()
+  })
 
   // A request that was there before the drain is answered with it, too.
   app.addHook('onSend', (_request, reply, _payload, done) => {
@@ -36,9 +63,13 @@ export default fp(async (app) => {
     // What Fastify answers to a path that it cannot read passes no hook.
     app.server.prependListener('request', (_request, response) => { response.shouldKeepAlive = false })
     await pause(seconds * 1000)
+    held = []
+    await acceptAll(app.server)
     const closed = once(app.server, 'close')
     // Not that of an HTTP server, which cuts idle connections: on one of them a request may just be coming in.
     Server.prototype.close.call(app.server)
+    for (const goOn of held) goOn()
+    held = undefined
     await Promise.race([closed, pause(idleMs)])
     app.server.closeIdleConnections()
     await Promise.race([closed, sleep(answersMs)])

@@ -58,7 +58,7 @@ const bounded = {
 }
 
 /** Connects to one server, to a Cluster, or to the master that the Sentinels name. */
-function connect (target: RedisTarget): Redis {
+export function connect (target: RedisTarget): Redis {
   if ('server' in target) return new Server(target.server, { ...bounded, enableOfflineQueue: false, retryStrategy })
   if ('nodes' in target) {
     const { protocol, username, password } = new URL(target.nodes[0] as string)
@@ -110,4 +110,6 @@ export default fp<Config>(async (app, { redisUrl }) => {
   app.addHook('onClose', async () => { redis.disconnect() })
   // The first requests should find it ready; when it is away the service starts all the same.
   await once(redis, 'ready', { signal: AbortSignal.timeout(connectTimeoutMs) }).catch(() => undefined)
+  // A Cluster connects to a node at the first command to it, and refuses those that come meanwhile.
+  if (redis instanceof Cluster) await Promise.allSettled(redis.nodes().map((node) => node.ping()))
 }, { name: 'redis' })

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import fc from 'fast-check'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
@@ -6,6 +7,9 @@ import { digestCode, deriveCode, newNonce, phoneKey } from '../../src/auth/code.
 import { memoryCodeStore } from '../../src/auth/code-store.memory.js'
 import { redisCodeStore } from '../../src/auth/code-store.redis.js'
 import { dayMs, guessesCeiling, hourMs, sendsCeiling, type CodeLimits, type CodeStore, type Issued } from '../../src/auth/code-store.js'
+import { connect } from '../../src/plugins/redis.js'
+import { parseRedisUrl, type RedisTarget } from '../../src/redis-url.js'
+import { startCluster } from '../helpers/redis-topologies.js'
 import { startRedis } from '../helpers/servers.js'
 import { testRedis } from '../helpers/service.js'
 
@@ -18,9 +22,13 @@ const newKey = () => randomBytes(16).toString('base64url')
 const candidate = (name: string) => ({ nonce: `nonce-${name}`, digest: `digest-${name}` })
 
 const { redis } = await testRedis(t)
+const cluster = connect(parseRedisUrl((await startCluster(t)).url) as RedisTarget)
+t.teardown(() => cluster.disconnect())
+await once(cluster, 'ready')
 const stores: Record<string, (limits: CodeLimits) => CodeStore> = {
   memory: memoryCodeStore,
-  Redis: (limits) => redisCodeStore(redis, limits)
+  Redis: (limits) => redisCodeStore(redis, limits),
+  'a Redis Cluster': (limits) => redisCodeStore(cluster, limits)
 }
 
 /** A store with the key of one number, on a clock that is told. */
@@ -68,7 +76,7 @@ const none = { status: 'none' }
 const tooSoon = (retryAfterMs: number) => ({ status: 'too_soon', retryAfterMs })
 const tooMany = (retryAfterMs: number) => ({ status: 'too_many', retryAfterMs })
 
-/** What both stores promise. */
+/** What all stores promise. */
 function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
   const one = (limits: Partial<CodeLimits> = {}, base = many) => number(open({ ...base, ...limits }))
 
