@@ -1,5 +1,3 @@
-import { once } from 'node:events'
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { Redis } from 'ioredis'
 import pg from 'pg'
 import t, { type Test } from 'tap'
@@ -8,6 +6,7 @@ import { migrate } from '../../src/db/migrate.js'
 import { problem } from '../../src/errors.js'
 import { isDatabaseUnavailable } from '../../src/plugins/database.js'
 import { problemOf, wrongCode } from '../helpers/answers.js'
+import { startProxy } from '../helpers/proxy.js'
 import { smsWebhook, startService, until } from '../helpers/server-process.js'
 import { startRedis, startTestPostgres } from '../helpers/servers.js'
 import { client, newPhone, productionEnv, testDatabase, testRedis, testService, type Answer, type Json, type Service } from '../helpers/service.js'
@@ -295,30 +294,9 @@ t.test('Redis hangs: 503 in time, and the service goes on when Redis does', asyn
   t.equal((await service.login(phone)).body.is_new_user, true)
 })
 
-/** A TCP port that passes everything on to another one until it is silenced; later connections are passed on again. */
-async function proxy (t: Test, port: number) {
-  const open = new Set<Socket>()
-  const server = createServer((socket) => {
-    const target = connect(port, '127.0.0.1')
-    for (const [from, to] of [[socket, target], [target, socket]] as const) {
-      open.add(from)
-      from.on('error', () => {}).on('close', () => { to.destroy() }).pipe(to)
-    }
-  }).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.teardown(() => {
-    for (const socket of open) socket.destroy()
-    server.close()
-  })
-  return {
-    port: (server.address() as AddressInfo).port,
-    silence () { for (const socket of open) socket.unpipe().pause() }
-  }
-}
-
 t.test('a Redis whose host vanished without a word is left, and the one that took its place is used', async (t) => {
   const redis = await ownRedis(t)
-  const way = await proxy(t, Number(new URL(redis.store.url).port))
+  const way = await startProxy(t, Number(new URL(redis.store.url).port))
   const service = await testService(t, { redis: { url: `redis://127.0.0.1:${way.port}`, redis: redis.store.redis } })
   await service.login(newPhone())
   way.silence()
@@ -330,7 +308,7 @@ t.test('a Redis whose host vanished without a word is left, and the one that too
 
 t.test('a PostgreSQL whose host vanished without a word is left, and the one that took its place is used', async (t) => {
   const database = await testDatabase(t)
-  const way = await proxy(t, Number(new URL(database.url).port))
+  const way = await startProxy(t, Number(new URL(database.url).port))
   const service = await testService(t, { database: { ...database, url: database.url.replace(/:\d+\//, `:${way.port}/`) } })
   const { token } = await service.login(newPhone())
   way.silence()
