@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import { migrate } from '../../src/db/migrate.js'
-import { startProxy, type ProxyMode } from '../helpers/proxy.js'
+import { startProxy } from '../helpers/proxy.js'
 import { smsWebhook, startService, until } from '../helpers/server-process.js'
 import { startRedis, startTestPostgres, temporaryFolder } from '../helpers/servers.js'
 import { productionEnv, testDatabase, testRedis } from '../helpers/service.js'
@@ -106,7 +106,7 @@ const dependencies: Record<string, (t: Test, smsUrl: string) => Promise<Dependen
     const proxy = await startProxy(t, Number(new URL(smsUrl).port))
     return {
       env: { SMS_WEBHOOK_URL: `http://127.0.0.1:${proxy.port}/` },
-      strike: (fault) => proxy.set(fault satisfies ProxyMode),
+      strike: (fault) => proxy.set(fault),
       mend: () => proxy.set('pass'),
       away: { send: '502' },
       keeps: () => true

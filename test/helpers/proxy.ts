@@ -7,9 +7,9 @@ import type { Test } from 'tap'
  * pass: everything goes through; frozen: nothing does, until it passes again; slow: answers come 2 s late; cut: a connection
  * ends after the first byte of its next answer; refused: nobody listens, and no connection is left.
  */
-export type ProxyMode = 'pass' | 'frozen' | 'slow' | 'cut' | 'refused'
+type ProxyMode = 'pass' | 'frozen' | 'slow' | 'cut' | 'refused'
 
-export const slowMs = 2000
+const slowMs = 2000
 
 /** A TCP port in front of another one. */
 export async function startProxy (t: Test, targetPort: number) {

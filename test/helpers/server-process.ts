@@ -18,8 +18,11 @@ interface ProcessOptions {
 
 export type ServiceProcess = ReturnType<typeof startProcess>
 
+/** What is to be run in build/src; the last one is the bundle that npm run build makes of the server. */
+type Entry = 'server' | 'migrate' | 'dev' | 'openapi' | '../../dist/server'
+
 /** Runs build/src/`entry`.js; ended by SIGTERM at the end of the test, if it still runs. */
-export function startProcess (t: Test, entry: 'server' | 'migrate' | 'dev' | 'openapi' | '../../dist/server', { env, cwd, isGroup = false }: ProcessOptions = {}) {
+export function startProcess (t: Test, entry: Entry, { env, cwd, isGroup = false }: ProcessOptions = {}) {
   const child = spawn(process.execPath, [resolve('build/src', `${entry}.js`)], {
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -67,8 +70,8 @@ export const listening = async (server: ServiceProcess) =>
   (await server.shows(/Server listening at (http:\/\/127\.0\.0\.1:\d+)/))[1] as string
 
 /** Runs the server, once it listens. */
-export async function startService (t: Test, env: Record<string, string>) {
-  const server = startProcess(t, 'server', { env })
+export async function startService (t: Test, env: Record<string, string>, entry: Entry = 'server') {
+  const server = startProcess(t, entry, { env })
   return Object.assign(server, { url: await listening(server) })
 }
 
