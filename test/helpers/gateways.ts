@@ -60,7 +60,8 @@ const gateways = {
   caddy: {
     debianPackage: 'caddy',
     file: 'Caddyfile',
-    values: (place) => ({ ...addresses(place), '\n:8080 {': `\nhttp://:${place.port} {\n\tbind 127.0.0.1` }),
+    // The port of its admin API is there once on a machine.
+    values: (place) => ({ ...addresses(place), '(replicas) {': '{\n\tadmin off\n}\n(replicas) {', '\n:8080 {': `\nhttp://:${place.port} {\n\tbind 127.0.0.1` }),
     args: (folder) => ['run', '--adapter', 'caddyfile', '--config', join(folder, 'Caddyfile')]
   },
   haproxy: {
@@ -110,7 +111,7 @@ export async function startGateway (t: Test, name: GatewayName, replicas: [strin
 
   const child = spawn(executable, args(folder), {
     stdio: ['ignore', 'ignore', 'pipe'],
-    env: { ...process.env, XDG_CONFIG_HOME: folder, XDG_DATA_HOME: folder, CADDY_ADMIN: `127.0.0.1:${await freePort()}` }
+    env: { ...process.env, XDG_CONFIG_HOME: folder, XDG_DATA_HOME: folder }
   })
   const exited = once(child, 'exit')
   let errors = ''
