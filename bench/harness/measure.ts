@@ -2,8 +2,10 @@ import { startChild, type Child, type Env } from './children.js'
 import { endDownTo, openEnds } from './ending.js'
 import type { Seeded } from './stores.js'
 
+/** Processes that are measured of each contender, one after the other, and how often each of them has its turn. */
 export const rounds = 5
-const roundSeconds = 4
+const turns = 4
+const turnSeconds = 1
 const warmupSeconds = 4
 export const connections = 64
 
@@ -35,21 +37,28 @@ export const looping = (script: string, env: Env, setup: object): Contender => a
 }
 
 /**
- * Runs all contenders in turn, A B A B. Each round is a new process, warmed up: two processes of the very same code differ
- * by some percent for as long as they live. `before` comes before every round.
+ * Runs all contenders in turn, A B A B, a second each: a machine that others share changes its speed within some seconds.
+ * Each round has new processes, warmed up: two processes of the very same code differ by some percent for as long as they
+ * live. `before` comes before every turn.
  */
 export async function inTurn<Name extends string, R extends Round> (contenders: Record<Name, Contender<R>>, before: () => unknown = () => {}) {
-  const all = Object.entries(contenders) as Array<[Name, Contender<R>]>
-  const results = Object.fromEntries(all.map(([name]) => [name, []])) as unknown as Record<Name, R[]>
+  const names = Object.keys(contenders) as Name[]
+  const results = Object.fromEntries(names.map((name) => [name, []])) as unknown as Record<Name, R[]>
   for (let round = 0; round < rounds; round++) {
-    for (const [name, begin] of all) {
-      const open = openEnds()
+    const open = openEnds()
+    const runs = {} as Record<Name, (seconds: number) => Promise<R>>
+    for (const name of names) {
       await before()
-      const run = await begin()
-      await run(warmupSeconds)
-      results[name].push(await run(roundSeconds))
-      await endDownTo(open)
+      runs[name] = await contenders[name]()
+      await runs[name](warmupSeconds)
     }
+    for (let turn = 0; turn < turns; turn++) {
+      for (const name of names) {
+        await before()
+        results[name].push(await runs[name](turnSeconds))
+      }
+    }
+    await endDownTo(open)
   }
   return results
 }

@@ -8,9 +8,9 @@ export interface Row {
   bar: string
   a: number[]
   b: number[]
-  /** A ÷ B where there is a B, else A. */
+  /** The median of A ÷ B where there is a B, else that of A. */
   figure: number
-  /** Lowest and highest of the rounds. */
+  /** Lowest and highest of the same. */
   spread: [number, number]
 }
 
@@ -22,9 +22,11 @@ export function median (values: number[]) {
 
 const spread = (values: number[]): [number, number] => [Math.min(...values), Math.max(...values)]
 
-/** A row of the table: the medians of A and B, which ran in turn, and their ratio. */
-export const ratio = (name: string, unit: string, bar: string, a: number[], b: number[]): Row =>
-  ({ name, unit, bar, a, b, figure: median(a) / median(b), spread: spread(a.map((value, round) => value / (b[round] as number))) })
+/** A row of the table: A and B, which ran in turn, and the ratio of each A to the B beside it. */
+export function ratio (name: string, unit: string, bar: string, a: number[], b: number[]): Row {
+  const ratios = a.map((value, turn) => value / (b[turn] as number))
+  return { name, unit, bar, a, b, figure: median(ratios), spread: spread(ratios) }
+}
 
 /** A row that compares nothing. */
 export const figure = (name: string, unit: string, bar: string, a: number[]): Row =>
