@@ -2,7 +2,6 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createReadStream, existsSync, symlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import pg from 'pg'
 import { Parser } from 'tap-parser'
@@ -48,8 +47,7 @@ try {
   await migrate(postgres.url.replace(/postgres$/, 'migrated'))
   const tap = spawn(process.execPath, [
     join(dirname(require.resolve('tap/package.json')), 'dist/esm/run.mjs'), 'run',
-    // Tests wait more than they compute.
-    `--jobs=${availableParallelism() + 2}`, `--output-file=${output}`, `--reporter=${process.stdout.isTTY ? 'base' : 'min'}`, ...process.argv.slice(2)
+    `--output-file=${output}`, `--reporter=${process.stdout.isTTY ? 'base' : 'min'}`, ...process.argv.slice(2)
   ], { stdio: 'inherit', env: { ...process.env, TEST_POSTGRES_URL: postgres.url, TEST_REDIS_URL: redis.url } })
   const stop = () => tap.kill('SIGTERM')
   process.once('SIGINT', stop).once('SIGTERM', stop)

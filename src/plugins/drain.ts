@@ -22,29 +22,27 @@ declare module 'fastify' {
   }
 }
 
-/**
- * Accepts until a turn of the event loop was quiet: without a connection, and so short that hardly one can have come since.
- * The kernel resets those that wait when listening stops, though a gateway may have written a request on them.
- */
-async function acceptAll (server: Server) {
-  let isQuiet = false
-  const onConnection = () => { isQuiet = false }
-  server.on('connection', onConnection)
-  for (let began = performance.now(), end = began + acceptMs; !isQuiet && began < end;) {
-    isQuiet = true
-    await turn()
-    const now = performance.now()
-    isQuiet &&= now - began < quietMs
-    began = now
-  }
-  server.off('connection', onConnection)
-}
-
 /** Goes down without losing a request: app.close() alone refuses connections while a gateway still sends them. */
 export default fp(async (app) => {
   let isDraining = false
   /** Requests that go on once listening has stopped: an answer would bring its client's next connection before that. */
   let held: Array<() => void> | undefined
+  let accepted = 0
+  app.server.on('connection', () => { accepted++ })
+
+  /**
+   * Accepts until a turn of the event loop was quiet: without a connection, and so short that hardly one can have come since.
+   * The kernel resets those that wait when listening stops, though a gateway may have written a request on them.
+   */
+  async function acceptAll () {
+    const end = performance.now() + acceptMs
+    for (let isQuiet = false; !isQuiet && performance.now() < end;) {
+      const [before, began] = [accepted, performance.now()]
+      await turn()
+      isQuiet = accepted === before && performance.now() - began < quietMs
+    }
+  }
+
   app.decorate('isDraining', () => isDraining)
   app.addHook('onRequest', (_request, _reply, done) => {
     if (held) held.push(done)
@@ -64,7 +62,7 @@ export default fp(async (app) => {
     app.server.prependListener('request', (_request, response) => { response.shouldKeepAlive = false })
     await pause(seconds * 1000)
     held = []
-    await acceptAll(app.server)
+    await acceptAll()
     const closed = once(app.server, 'close')
     // Not that of an HTTP server, which cuts idle connections: on one of them a request may just be coming in.
     Server.prototype.close.call(app.server)
