@@ -4,7 +4,7 @@ import { json } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import { holdLock } from './helpers/locks.js'
 import { listening, logLines, smsWebhook, startProcess, until } from './helpers/server-process.js'
-import { client, newPhone, productionEnv, testDatabase, testRedis } from './helpers/service.js'
+import { client, newPhone, productionEnv, testDatabase, testRedis, testService } from './helpers/service.js'
 
 /** A server in production with a signed-in user, and a connection that is kept for the next request. */
 async function startDrained (t: Test, drainSeconds: number) {
@@ -101,6 +101,24 @@ t.test('under load no request is lost, on kept connections or new ones, to clien
   t.strictSame([...new Set(answers)], [200])
   server.kill('SIGTERM')
   await endsWell(t, server)
+})
+
+t.test('a request that comes while it waits for a moment without connections is answered', async (t) => {
+  const { app } = await testService(t)
+  // No turn of the event loop is short enough until the wait is over.
+  const spin = () => {
+    for (const end = performance.now() + 1; performance.now() < end;);
+    if (app.server.listening) setImmediate(spin)
+  }
+  spin()
+  const drained = app.drain(0, new AbortController().signal)
+  const answers: Array<Promise<{ statusCode: number }>> = []
+  while (app.server.listening) {
+    answers.push(app.inject('/health/live'))
+    await new Promise(setImmediate)
+  }
+  t.ok((await Promise.all(answers)).every(({ statusCode }) => statusCode === 200))
+  await drained
 })
 
 t.test('SIGINT ends at once, whatever DRAIN_SECONDS says', async (t) => {
