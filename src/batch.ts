@@ -1,0 +1,66 @@
+/** `found` is undefined where there was nothing under the id. */
+type Callback<Found> = (error: Error | null, found?: Found) => void
+
+/** While one statement is under way, another one about fewer ids than this waits for more of them, so many turns at most. */
+const fewIds = 32
+const turnsOfPatience = 16
+/** Answers of a batch that are given in one turn. All in one would make all their clients come back in one, and wait in one. */
+const answersATurn = 16
+
+/**
+ * Makes one statement of all that is looked up by an id in the same turn of the event loop, an id that is asked for twice
+ * included once. Nothing is cached, and the statement for a lookup starts after the lookup came.
+ * `select` finds what there is under each of at most `max` ids; where it fails, it fails its own batch only.
+ */
+export function batched<Found> (max: number, select: (ids: number[]) => Promise<Record<number, Found>>) {
+  let waiting = new Map<number, Array<Callback<Found>>>()
+  let underWay = 0
+
+  /** Never rejects: what goes wrong goes to the callbacks. */
+  async function run (): Promise<void> {
+    const batch = waiting
+    if (batch.size === 0) return
+    waiting = new Map()
+    underWay++
+    let found: Record<number, Found>
+    try {
+      found = await select([...batch.keys()])
+    } catch (error) {
+      for (const callbacks of batch.values()) {
+        for (const callback of callbacks) callback(error as Error)
+      }
+      return
+    } finally {
+      underWay--
+    }
+    const answers = batch.entries()
+    let given = 0
+    const next = () => {
+      const { value, done } = answers.next()
+      if (done) return
+      const [id, callbacks] = value
+      for (const callback of callbacks) callback(null, found[id])
+      // One a tick: what Node has left to do for an answer it does while all of it is still in the processor's cache.
+      if (++given % answersATurn > 0) process.nextTick(next)
+      else setImmediate(next)
+    }
+    next()
+  }
+
+  function endTurn (patience: number) {
+    if (underWay > 0 && waiting.size < fewIds && patience > 0) setImmediate(endTurn, patience - 1)
+    else run()
+  }
+
+  /** Looks one up by its id. */
+  return function find (id: number, callback: Callback<Found>): void {
+    const callbacks = waiting.get(id)
+    if (callbacks) {
+      callbacks.push(callback)
+      return
+    }
+    if (waiting.size === 0) setImmediate(endTurn, turnsOfPatience)
+    waiting.set(id, [callback])
+    if (waiting.size === max) run()
+  }
+}
