@@ -1,3 +1,5 @@
+import { setImmediate as turn } from 'node:timers/promises'
+
 /** `found` is undefined where there was nothing under the id. */
 type Callback<Found> = (error: Error | null, found?: Found) => void
 
@@ -33,18 +35,11 @@ export function batched<Found> (max: number, select: (ids: number[]) => Promise<
     } finally {
       underWay--
     }
-    const answers = batch.entries()
     let given = 0
-    const next = () => {
-      const { value, done } = answers.next()
-      if (done) return
-      const [id, callbacks] = value
+    for (const [id, callbacks] of batch) {
       for (const callback of callbacks) callback(null, found[id])
-      // One a tick: what Node has left to do for an answer it does while all of it is still in the processor's cache.
-      if (++given % answersATurn > 0) process.nextTick(next)
-      else setImmediate(next)
+      if (++given % answersATurn === 0) await turn()
     }
-    next()
   }
 
   function endTurn (patience: number) {
