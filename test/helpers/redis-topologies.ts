@@ -37,11 +37,17 @@ export async function startCluster (t: Test) {
     await redis.call('CLUSTER', 'ADDSLOTSRANGE', Math.ceil(index * 16384 / 3), Math.ceil((index + 1) * 16384 / 3) - 1)
   }
   const busPort = async ({ redis }: typeof first) => (await redis.config('GET', 'cluster-port') as [string, string])[1]
-  for (const other of [second, third, replica]) {
-    await first.redis.call('CLUSTER', 'MEET', '127.0.0.1', other.port, await busPort(other))
+  const meet = async () => {
+    for (const other of [second, third, replica]) {
+      await first.redis.call('CLUSTER', 'MEET', '127.0.0.1', other.port, await busPort(other))
+    }
   }
   const info = async ({ redis }: typeof first) => String(await redis.call('CLUSTER', 'INFO'))
-  await until(async () => (await Promise.all(nodes.map(info))).every((text) => text.includes('cluster_known_nodes:4') && text.includes('cluster_state:ok')), failoverSeconds)
+  await until(async () => {
+    // A node that does not shake hands within the node timeout, as on a machine with other work, is forgotten for good.
+    if (/cluster_known_nodes:[1-3]\b/.test(await info(first))) await meet()
+    return (await Promise.all(nodes.map(info))).every((text) => text.includes('cluster_known_nodes:4') && text.includes('cluster_state:ok'))
+  }, failoverSeconds)
   await replica.redis.call('CLUSTER', 'REPLICATE', String(await first.redis.call('CLUSTER', 'MYID')))
   await until(async () => (await replica.redis.info('replication')).includes('master_link_status:up'))
   return { nodes, first, replica, url: [second, third].map(({ port }) => `redis://localhost:${port}`).join() }
