@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises'
 
-/** `found` is undefined where there was nothing under the id. */
+/** `found` is undefined where there was nothing under the id. Must not throw. */
 type Callback<Found> = (error: Error | null, found?: Found) => void
 
 /** While one statement is under way, another one about fewer ids than this waits for more of them, so many turns at most. */

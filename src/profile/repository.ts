@@ -57,9 +57,12 @@ export function addressesRepository (db: Database) {
 
   return {
     /** All addresses, the default first, then the newest. */
-    list: (userId: number): Promise<Address[]> => new Promise((resolve, reject) => {
-      findList(userId, (error, rows = []) => error ? reject(error) : resolve(rows.map(toAddress)))
-    }),
+    async list (userId: number): Promise<Address[]> {
+      const rows = await new Promise<unknown[][]>((resolve, reject) => {
+        findList(userId, (error, found = []) => error ? reject(error) : resolve(found))
+      })
+      return rows.map(toAddress)
+    },
 
     /** Throws not_found for an id that is not the user's. */
     async get (userId: number, id: number): Promise<Address> {

@@ -144,6 +144,22 @@ for (const [method, isChange] of writes) {
   })
 }
 
+t.test('the lists that are asked for at once are one statement, and everybody gets their own', async (t) => {
+  const service = await testService(t)
+  const tokens = (await Promise.all(Array.from({ length: 4 }, () => service.login(newPhone())))).map(({ token }) => token)
+  for (const [index, token] of tokens.entries()) {
+    for (let number = 0; number < index; number++) {
+      await service.request('POST', base, { token, body: { ...required, title: `Of ${index}` } })
+    }
+  }
+  let statements = 0
+  service.app.db.pool.on('acquire', () => { statements++ })
+  const lists = await Promise.all(tokens.map((token) => service.app.inject({ url: base, headers: { authorization: `Bearer ${token}` } })))
+  t.strictSame(lists.map((list) => list.json().addresses.map(({ title }: Json) => title)),
+    [[], ['Of 1'], ['Of 2', 'Of 2'], ['Of 3', 'Of 3', 'Of 3']])
+  t.equal(statements, 2, 'the check, and the lists')
+})
+
 t.test('422: what is required is named where it is missing', async (t) => {
   const { request } = await person(await testService(t))
   const { body } = await request('POST', '', {})
