@@ -4,7 +4,7 @@ import { createReadStream, existsSync, symlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import pg from 'pg'
-import { Parser } from 'tap-parser'
+import { Parser, type Result } from 'tap-parser'
 import { migrate } from '../src/db/migrate.js'
 import { startRedis, startTestPostgres } from './helpers/servers.js'
 
@@ -17,22 +17,25 @@ for (const folder of ['drizzle', 'playground']) {
   if (!existsSync(`build/${folder}`)) symlinkSync(`../${folder}`, `build/${folder}`)
 }
 
-/** Counts the assertions of a TAP file, those of subtests included. */
+/** Counts the assertions of a TAP file, those of subtests included, and tells which failed. A test that ends without an assertion that failed, as by its timeout, is a failure of its own. */
 async function counts (file: string) {
-  const result = { passed: 0, failed: 0 }
+  let passed = 0
+  const failures: Result[] = []
   const watch = (parser: Parser) => {
-    let isParent = false
-    parser.on('child', (child) => { isParent = true; watch(child) })
-    parser.on('assert', ({ ok }) => {
-      if (!isParent) result[ok ? 'passed' : 'failed']++
-      isParent = false
+    let before: number | undefined
+    parser.on('child', (child) => { before = failures.length; watch(child) })
+    parser.on('assert', (result) => {
+      const isParent = before !== undefined
+      if (!result.ok && (!isParent || before === failures.length)) failures.push(result)
+      if (result.ok && !isParent) passed++
+      before = undefined
     })
   }
   const parser = new Parser()
   watch(parser)
   createReadStream(file).pipe(parser)
   await once(parser, 'complete')
-  return result
+  return { passed, failures }
 }
 
 const postgres = await startTestPostgres()
@@ -47,14 +50,16 @@ try {
   await migrate(postgres.url.replace(/postgres$/, 'migrated'))
   const tap = spawn(process.execPath, [
     join(dirname(require.resolve('tap/package.json')), 'dist/esm/run.mjs'), 'run',
-    `--output-file=${output}`, `--reporter=${process.stdout.isTTY ? 'base' : 'min'}`, ...process.argv.slice(2)
+    `--output-file=${output}`, `--reporter=${process.stdout.isTTY ? 'base' : 'silent'}`, ...process.argv.slice(2)
   ], { stdio: 'inherit', env: { ...process.env, TEST_POSTGRES_URL: postgres.url, TEST_REDIS_URL: redis.url } })
   const stop = () => tap.kill('SIGTERM')
   process.once('SIGINT', stop).once('SIGTERM', stop)
   const [code] = await once(tap, 'exit') as [number | null]
-  const { passed, failed } = await counts(output)
-  process.stdout.write(`${passed} passed, ${failed} failed\n`)
-  process.exitCode = code === 0 && failed === 0 && passed > 0 ? 0 : 1
+  const { passed, failures } = await counts(output)
+  // tap's reporters show failures on a terminal only: they print nothing where CI is set.
+  for (const { fullname, diag } of failures) console.log(`FAILED ${fullname}`, diag)
+  process.stdout.write(`${passed} passed, ${failures.length} failed\n`)
+  process.exitCode = code === 0 && failures.length === 0 && passed > 0 ? 0 : 1
 } finally {
   await redis.stop()
   await postgres.remove()
