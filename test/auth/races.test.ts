@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import { usersRepository } from '../../src/users/repository.js'
 import { problemOf, wrongCode } from '../helpers/answers.js'
 import { smsWebhook, startService, until } from '../helpers/server-process.js'
-import { checkLog, client, newPhone, productionEnv, testDatabase, testRedis, testService, type Answer, type Json, type Service } from '../helpers/service.js'
+import { checkLog, client, newPhone, openConnections, productionEnv, testDatabase, testRedis, testService, type Answer, type Json, type Service } from '../helpers/service.js'
 
 /** Two processes of the service on the same stores, as replicas behind a load balancer: the nth call goes to the nth of them. */
 async function twoProcesses (t: Test) {
@@ -107,6 +107,7 @@ t.test('first logins of one number at once make one row and one id', async (t) =
     const service = await testService(t, { database, env: { DATABASE_POOL_MAX: '100' } })
     const phone = newPhone()
     const users = usersRepository(service.app.db)
+    await openConnections(service, 100)
     const logins = await Promise.all(times(100, () => users.login(phone, 'kg')))
     t.equal(logins.filter(({ isNew }) => isNew).length, 1)
     t.strictSame(await service.sql('SELECT id FROM users WHERE phone_number = $1', [phone]), [{ id: logins[0]?.user.id }])
@@ -161,8 +162,8 @@ t.test('1,000 logins of known users take no value from the sequence of ids', asy
   await service.sql('INSERT INTO users (phone_number) SELECT unnest($1::text[])', [phones])
   const state = () => service.sql('SELECT last_value, is_called FROM users_id_seq')
   const before = await state()
-  for (let from = 0; from < phones.length; from += 50) {
-    const logins = await Promise.all(phones.slice(from, from + 50).map((phone) => service.login(phone)))
+  for (let from = 0; from < phones.length; from += 10) {
+    const logins = await Promise.all(phones.slice(from, from + 10).map((phone) => service.login(phone)))
     t.ok(logins.every(({ body }) => body.is_new_user === false))
   }
   t.strictSame(await state(), before)

@@ -162,6 +162,13 @@ interface ServiceOptions {
   redis?: Awaited<ReturnType<typeof testRedis>>
 }
 
+/** Opens as many connections one by one: so many at once would take a busy machine longer than the service waits for one. */
+export async function openConnections ({ app }: Service, count: number) {
+  const clients = []
+  while (clients.length < count) clients.push(await app.db.pool.connect())
+  for (const client of clients) client.release()
+}
+
 /** The whole service on real stores, listening on 127.0.0.1; closed at the end, and its log searched for secrets. */
 export async function testService (t: Test, options: ServiceOptions = {}) {
   const database = options.database ?? await testDatabase(t)

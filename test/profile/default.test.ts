@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
-import { newPhone, testService, type Json, type Service } from '../helpers/service.js'
+import { newPhone, openConnections, testService, type Json, type Service } from '../helpers/service.js'
 
 const required = { title: 'Home', full_address: 'Bishkek, Chuy Avenue 1' }
 
@@ -95,7 +95,9 @@ t.test('409: the fifty-first address, until one is deleted', async (t) => {
 const countOf = (answers: Array<{ status: number }>, status: number) => answers.filter((answer) => answer.status === status).length
 
 t.test('of 60 creates at once 50 succeed and 10 are 409', async (t) => {
-  const { create, rows, defaults } = await person(await testService(t), 0)
+  const service = await testService(t, { env: { DATABASE_POOL_MAX: '60' } })
+  const { create, rows, defaults } = await person(service, 0)
+  await openConnections(service, 60)
   const answers = await Promise.all(Array.from({ length: 60 }, (_, number) => create(number % 2 === 0)))
   t.strictSame([countOf(answers, 201), countOf(answers, 409)], [50, 10])
   t.equal((await rows()).length, 50)
@@ -103,7 +105,9 @@ t.test('of 60 creates at once 50 succeed and 10 are 409', async (t) => {
 })
 
 t.test('of 50 changes at once that each make another address the default all succeed, and one is it', async (t) => {
-  const { ids, request, defaults } = await person(await testService(t), 50)
+  const service = await testService(t, { env: { DATABASE_POOL_MAX: '50' } })
+  const { ids, request, defaults } = await person(service, 50)
+  await openConnections(service, 50)
   const answers = await Promise.all(ids.map((id) => request('PATCH', id, { is_default: true })))
   t.equal(countOf(answers, 200), 50)
   t.equal((await defaults()).length, 1)

@@ -263,7 +263,7 @@ t.test('the table of this file names every route of the service', async (t) => {
   t.strictSame([...new Set(known)].sort(), [...new Set(routes.map(({ path }) => path))].sort())
 })
 
-t.test(`${batches * batchSize} requests of every kind (seed ${seed}): no 5xx, no hang, every refusal is problem details`, { timeout: 110_000 }, async (t) => {
+t.test(`${batches * batchSize} requests of every kind (seed ${seed}): no 5xx, no hang, every refusal is problem details`, { timeout: 280_000 }, async (t) => {
   const service = await testService(t, { env: { DATABASE_POOL_MAX: '20', LOG_LEVEL: 'info' } })
   for (const phone of phones) service.confidential.add(phone)
   const people = await crowd(service, 40)
@@ -280,27 +280,36 @@ t.test(`${batches * batchSize} requests of every kind (seed ${seed}): no 5xx, no
   t.teardown(() => { agent.destroy() })
 
   const flaws: string[] = []
+  const slow: Request[] = []
   let asked = 0
   let slowest = 0
   const statuses: Record<string, number> = {}
   async function check (request: Request) {
     const token = tokens[request.credentials](request.person)
-    let answer = await ask(agent, service.url, request, token)
-    if (answer.ms > slowMs) answer = await ask(agent, service.url, request, token)
+    const answer = await ask(agent, service.url, request, token)
     asked++
     slowest = Math.max(slowest, answer.ms)
+    if (answer.ms > slowMs) slow.push(request)
     const { status } = answer
     statuses[status] = (statuses[status] ?? 0) + 1
     if (request.credentials === 'live' && status < 300 && (request.path.includes('logout') || request.method === 'DELETE')) people.end(request.person)
-    const found = answer.ms > slowMs ? `took ${Math.round(answer.ms)} ms` : flaw(request, answer)
-    if (found) {
-      const { route: _, body, ...shown } = request
-      flaws.push(`${found}: ${JSON.stringify({ ...shown, body: body?.toString('latin1') }).slice(0, 1500)} → ${status} ${answer.text.slice(0, 500)}`)
+    const found = flaw(request, answer)
+    if (found) tell(found, request, answer)
+  }
+  function tell (found: string, { route: _, body, ...shown }: Request, { status, text }: Answer) {
+    flaws.push(`${found}: ${JSON.stringify({ ...shown, body: body?.toString('latin1') }).slice(0, 1500)} → ${status} ${text.slice(0, 500)}`)
+  }
+  /** A busy machine is slow too: what took long is asked once more with nothing beside it. */
+  async function checkSlow () {
+    for (const request of slow.splice(0)) {
+      const answer = await ask(agent, service.url, request, tokens[request.credentials](request.person))
+      if (answer.ms > slowMs) tell(`took ${Math.round(answer.ms)} ms`, request, answer)
     }
   }
 
   await fc.assert(fc.asyncProperty(fc.array(anyRequest, { minLength: batchSize, maxLength: batchSize }), async (requests) => {
     await Promise.all(requests.map(check))
+    await checkSlow()
     await people.revive()
     return flaws.length === 0
   }), { seed, numRuns: batches, endOnFailure: true, reporter: ({ failed, errorInstance }) => { if (failed) t.fail(`seed ${seed}`, { flaws, errorInstance }) } })
