@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { wrongCode } from '../helpers/answers.js'
-import { until } from '../helpers/server-process.js'
+import { monitoredRedis } from '../helpers/monitor.js'
 import { newPhone, testService, type Service } from '../helpers/service.js'
 
 /** Every cell of every table of a database, of the service or not, as text. */
@@ -82,9 +82,9 @@ async function useAll (service: Service & { wait: () => void }) {
 }
 
 /** A service on which a minute passes when the test says so. */
-async function serviceOnClock (t: Test) {
+async function serviceOnClock (t: Test, options: Parameters<typeof testService>[1] = {}) {
   let later = 0
-  const service = await testService(t, { overrides: { clock: () => Date.now() + later } })
+  const service = await testService(t, { ...options, overrides: { clock: () => Date.now() + later } })
   return { ...service, wait: () => { later += 60_000 } }
 }
 
@@ -129,17 +129,9 @@ t.test('another CODE_SECRET knows nothing of the codes that are pending', async 
 })
 
 t.test('what Redis is asked during logins shows neither number nor code nor token', async (t) => {
-  const service = await serviceOnClock(t)
-  const database = Number(new URL(service.env.REDIS_URL as string).pathname.slice(1))
-  const monitor = await service.redis.monitor()
-  t.teardown(() => monitor.disconnect())
-  const seen: string[][] = []
-  monitor.on('monitor', (_time: string, args: string[], _source: string, from: string) => {
-    if (Number(from) === database) seen.push(args)
-  })
-  const used = await useAll(service)
-  await service.redis.echo('that is all')
-  await until(() => seen.some((args) => args[1] === 'that is all'))
+  const redis = await monitoredRedis(t)
+  const used = await useAll(await serviceOnClock(t, { redis }))
+  const seen = await redis.take()
   t.ok(seen.filter(([command]) => /^eval(sha)?$/i.test(command as string)).length >= 7, 'three sends and four guesses')
   const show = traces(used)
   t.strictSame(seen.flatMap((args) => args).filter((arg) => show(arg).length > 0), [])

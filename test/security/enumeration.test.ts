@@ -1,9 +1,8 @@
 import type { FastifyInstance } from 'fastify'
-import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { SmsRefused } from '../../src/auth/sms/index.js'
 import { wrongCode } from '../helpers/answers.js'
-import { until } from '../helpers/server-process.js'
+import { monitoredRedis } from '../helpers/monitor.js'
 import { newPhone, testService, type Answer, type Service } from '../helpers/service.js'
 
 const states = ['known', 'inactive', 'unverified', 'deleted', 'unknown'] as const
@@ -36,33 +35,6 @@ function statements (app: FastifyInstance) {
   return { take: () => seen.splice(0) }
 }
 
-/** Commands that reach the Redis database of a service, those inside of scripts too, by their names. */
-async function commands (t: Test, { redis, env }: Service) {
-  const opener = new Redis(env.REDIS_URL as string)
-  const monitor = await opener.monitor()
-  opener.disconnect()
-  t.teardown(() => monitor.disconnect())
-  let seen: string[] = []
-  monitor.on('monitor', (_time: string, [name, ...args]: [string, ...string[]], _source: string, database: string) => {
-    if (!env.REDIS_URL?.endsWith(`/${database}`)) return
-    const command = name.toLowerCase()
-    // The first run of a script in a process brings its text along.
-    seen.push(command === 'echo' ? args.join() : command === 'eval' ? 'evalsha' : command)
-  })
-  let marks = 0
-  return {
-    /** All since the last call. */
-    async take () {
-      const mark = `mark ${marks++}`
-      await redis.echo(mark)
-      await until(() => seen.includes(mark))
-      const before = seen.slice(0, seen.indexOf(mark))
-      seen = []
-      return before
-    }
-  }
-}
-
 /** What a client sees of an answer, but for the number it asked about and what differs between any two answers. */
 function seenByClient ({ status, headers, body }: Answer) {
   const { phone_number: phone, request_id: id, ...rest } = body
@@ -78,8 +50,10 @@ function seenByClient ({ status, headers, body }: Answer) {
 async function watchedService (t: Test, env: Record<string, string> = {}) {
   const provider = { isRefusing: false }
   const now = Date.now()
+  const monitored = await monitoredRedis(t)
   const service: Service = await testService(t, {
     env,
+    redis: monitored,
     overrides: {
       clock: () => now,
       sms: async (message) => {
@@ -90,20 +64,22 @@ async function watchedService (t: Test, env: Record<string, string> = {}) {
   })
   const phones = await numbers(service)
   const sql = statements(service.app)
-  const redis = await commands(t, service)
+  /** The names of the commands since the last call; the first run of a script in a process brings its text along. */
+  const commands = async () => (await monitored.take()).map(([name]) => name?.toLowerCase().replace(/^eval$/, 'evalsha'))
+  await commands()
   return {
     service,
     provider,
     async forgetSends () {
       await service.redis.del(await service.redis.keys('code:*'))
-      await redis.take()
+      await commands()
     },
     async isAlike (t: Test, act: (phone: string) => Promise<Answer>, expected: object) {
       const seen: Record<string, unknown> = {}
       for (const state of states) {
         const answer = seenByClient(await act(phones[state]))
         t.match(answer, expected, state)
-        seen[state] = { answer, sql: sql.take(), redis: await redis.take() }
+        seen[state] = { answer, sql: sql.take(), redis: await commands() }
       }
       for (const state of states) t.strictSame(seen[state], seen.unknown, `${state} and unknown numbers cannot be told apart`)
     }

@@ -1,0 +1,37 @@
+import { Redis } from 'ioredis'
+import type { Test } from 'tap'
+import { until } from './server-process.js'
+import { startRedis } from './servers.js'
+
+/**
+ * A Redis of its own, and the commands that reach it, those inside of scripts too. Nobody else may speak to it when MONITOR
+ * begins: ioredis throws where the first command that it is told of comes in one piece with the OK.
+ */
+export async function monitoredRedis (t: Test) {
+  const server = await startRedis()
+  const redis = new Redis(server.url)
+  await redis.ping()
+  const monitor = await redis.monitor()
+  t.teardown(async () => {
+    monitor.disconnect()
+    redis.disconnect()
+    await server.stop()
+  })
+  let seen: string[][] = []
+  monitor.on('monitor', (_time: string, command: string[]) => { seen.push(command) })
+  let marks = 0
+  return {
+    url: server.url,
+    redis,
+    /** All since the last call. */
+    async take () {
+      const mark = `mark ${marks++}`
+      await redis.echo(mark)
+      const find = () => seen.findIndex((command) => command[1] === mark)
+      await until(() => find() !== -1)
+      const before = seen.slice(0, find())
+      seen = []
+      return before
+    }
+  }
+}
