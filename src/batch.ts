@@ -3,9 +3,9 @@ import { setImmediate as turn } from 'node:timers/promises'
 /** `found` is undefined where there was nothing under the id. Must not throw. */
 type Callback<Found> = (error: Error | null, found?: Found) => void
 
-/** While one statement is under way, another one about fewer ids than this waits for more of them, so many turns at most. */
-const fewIds = 32
-const turnsOfPatience = 16
+/** While a statement is under way, the next one waits for its end, until it is about so many ids or has waited so long. */
+const enoughIds = 32
+const waitMs = 1
 /** Answers of a batch that are given in one turn. All in one would make all their clients come back in one, and wait in one. */
 const answersATurn = 16
 
@@ -17,9 +17,13 @@ const answersATurn = 16
 export function batched<Found> (max: number, select: (ids: number[]) => Promise<Record<number, Found>>) {
   let waiting = new Map<number, Array<Callback<Found>>>()
   let underWay = 0
+  /** Runs while what is waiting waits for the end of a statement. */
+  let wait: NodeJS.Timeout | undefined
 
   /** Never rejects: what goes wrong goes to the callbacks. */
   async function run (): Promise<void> {
+    clearTimeout(wait)
+    wait = undefined
     const batch = waiting
     if (batch.size === 0) return
     waiting = new Map()
@@ -34,6 +38,7 @@ export function batched<Found> (max: number, select: (ids: number[]) => Promise<
       return
     } finally {
       underWay--
+      if (wait) run()
     }
     let given = 0
     for (const [id, callbacks] of batch) {
@@ -42,9 +47,9 @@ export function batched<Found> (max: number, select: (ids: number[]) => Promise<
     }
   }
 
-  function endTurn (patience: number) {
-    if (underWay > 0 && waiting.size < fewIds && patience > 0) setImmediate(endTurn, patience - 1)
-    else run()
+  function endTurn () {
+    if (underWay === 0 || waiting.size >= enoughIds) run()
+    else wait ??= setTimeout(run, waitMs)
   }
 
   /** Looks one up by its id. */
@@ -54,8 +59,8 @@ export function batched<Found> (max: number, select: (ids: number[]) => Promise<
       callbacks.push(callback)
       return
     }
-    if (waiting.size === 0) setImmediate(endTurn, turnsOfPatience)
+    if (waiting.size === 0) setImmediate(endTurn)
     waiting.set(id, [callback])
-    if (waiting.size === max) run()
+    if (waiting.size === max || (wait && waiting.size === enoughIds)) run()
   }
 }

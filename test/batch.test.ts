@@ -1,5 +1,5 @@
 import { setImmediate as turn } from 'node:timers/promises'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { batched } from '../src/batch.js'
 
 /** A lookup whose statements end when they are told to; `asked` has the ids of each. */
@@ -21,41 +21,67 @@ function lookup (max = 1000) {
 }
 const upTo = (count: number) => Array.from({ length: count }, (_, index) => index + 1)
 
-t.test('while a statement is under way, a few more wait for those of the turns that follow', async (t) => {
+interface Timer { run: () => void, ms: number }
+
+/** Holds back every timer that is set during the test; returns how to let so many milliseconds pass, which tells how many ran. */
+function holdTimers (t: Test) {
+  const held = new Set<Timer>()
+  const set = (run: () => void, ms: number) => {
+    const timer = { run, ms }
+    held.add(timer)
+    return timer
+  }
+  t.intercept(globalThis, 'setTimeout', { value: Object.assign(set, setTimeout) })
+  t.intercept(globalThis, 'clearTimeout', { value: (timer: Timer) => held.delete(timer) })
+  return (passed: number) => {
+    const due = [...held].filter(({ ms }) => ms <= passed)
+    for (const { run } of due) run()
+    return due.length
+  }
+}
+
+t.test('while a statement is under way, the lookups of the turns that follow wait for its end', async (t) => {
+  const pass = holdTimers(t)
   const { asked, ends, ask, statements } = lookup()
-  const first = ask(1)
+  const asks = [ask(1)]
   await statements(1)
-  const second = ask(2)
-  await turn()
-  const third = ask(3)
+  for (const id of [2, 3]) {
+    asks.push(ask(id))
+    await turn()
+  }
+  ends[0]?.()
   await statements(2)
   t.strictSame(asked, [[1], [2, 3]])
-  for (const end of ends) end()
-  t.strictSame(await Promise.all([first, second, third]), ['found 1', 'found 2', 'found 3'])
-})
-
-t.test('they are asked about as soon as it has ended', async (t) => {
-  const { asked, ends, ask, statements } = lookup()
-  const first = ask(1)
-  await statements(1)
-  const second = ask(2)
-  ends[0]?.()
-  await first
-  await turn()
-  t.strictSame(asked, [[1], [2]])
+  t.equal(pass(1), 0, 'no timer is left')
   ends[1]?.()
-  await second
+  t.strictSame(await Promise.all(asks), ['found 1', 'found 2', 'found 3'])
 })
 
-t.test('many do not wait', async (t) => {
+t.test('not longer than a millisecond, or until there are 32 of them', async (t) => {
+  const pass = holdTimers(t)
   const { asked, ends, ask, statements } = lookup()
   const asks = [ask(0)]
   await statements(1)
-  asks.push(...upTo(32).map(ask))
+  asks.push(ask(1))
   await turn()
-  asks.push(ask(33))
-  await statements(3)
-  t.strictSame(asked, [[0], upTo(32), [33]])
+  pass(1)
+  t.strictSame(asked, [[0], [1]])
+  asks.push(ask(0))
+  await turn()
+  asks.push(...upTo(31).map(ask))
+  t.strictSame(asked.slice(2), [[0, ...upTo(31)]])
+  for (const end of ends) end()
+  await Promise.all(asks)
+})
+
+t.test('many of one turn do not wait', async (t) => {
+  holdTimers(t)
+  const { asked, ends, ask, statements } = lookup()
+  const asks = [ask(0)]
+  await statements(1)
+  asks.push(...upTo(33).map(ask))
+  await statements(2)
+  t.strictSame(asked, [[0], upTo(33)])
   for (const end of ends) end()
   await Promise.all(asks)
 })
