@@ -1,4 +1,5 @@
-import { inTurn, looping, rates, serving, startLoad, type Round } from './harness/measure.js'
+import { startLoad } from './harness/load.js'
+import { inTurn, looping, rates, serving, type Round } from './harness/measure.js'
 import { usersSeeded, type Stores } from './harness/stores.js'
 import { ratio, type Row } from './harness/table.js'
 

@@ -1,5 +1,6 @@
 import { startChild } from './harness/children.js'
-import { inTurn, rates, serving, startLoad, type Contender, type LoadRound } from './harness/measure.js'
+import { startLoad, type LoadRound } from './harness/load.js'
+import { inTurn, rates, serving, type Contender } from './harness/measure.js'
 import { usersSeeded, type Stores } from './harness/stores.js'
 import { figure, ratio, type Row } from './harness/table.js'
 

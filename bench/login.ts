@@ -1,7 +1,8 @@
 import { Redis } from 'ioredis'
 import { startChild } from './harness/children.js'
 import { atEnd } from './harness/ending.js'
-import { connections, inTurn, looping, rates, type Round } from './harness/measure.js'
+import { connections } from './harness/load.js'
+import { inTurn, looping, rates, type Round } from './harness/measure.js'
 import { firstPhone, usersSeeded, type Stores } from './harness/stores.js'
 import { figure, ratio, type Row } from './harness/table.js'
 
@@ -29,7 +30,7 @@ export async function login (stores: Stores): Promise<Row[]> {
       }
     },
     storesOnly: looping('servers/login-stores', env, { users, firstPhone })
-  }, () => redis.flushdb()) // or the cooldown of the numbers of the round before would be met
+  }, { before: () => redis.flushdb() }) // or the cooldown of the numbers of the round before would be met
   return [
     ratio('logins (send, SMS, verify) ÷ stores only', '/s', '≥ 0.45', rates(http), rates(storesOnly)),
     figure('SQL statements a login', '', '', statementsEach),

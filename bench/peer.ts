@@ -1,4 +1,5 @@
-import { inTurn, rates, serving, startLoad } from './harness/measure.js'
+import { startLoad } from './harness/load.js'
+import { inTurn, rates, serving } from './harness/measure.js'
 import { usersSeeded, type Stores } from './harness/stores.js'
 import { ratio, type Row } from './harness/table.js'
 

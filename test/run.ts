@@ -13,6 +13,7 @@ import { startRedis, startTestPostgres } from './helpers/servers.js'
  * Arguments go to tap: npm test -- build/test/markets.test.js
  */
 const output = 'build/tap.txt'
+const isTerminal = process.stdout.isTTY
 for (const folder of ['drizzle', 'playground']) {
   if (!existsSync(`build/${folder}`)) symlinkSync(`../${folder}`, `build/${folder}`)
 }
@@ -50,14 +51,14 @@ try {
   await migrate(postgres.url.replace(/postgres$/, 'migrated'))
   const tap = spawn(process.execPath, [
     join(dirname(require.resolve('tap/package.json')), 'dist/esm/run.mjs'), 'run',
-    `--output-file=${output}`, `--reporter=${process.stdout.isTTY ? 'base' : 'silent'}`, ...process.argv.slice(2)
+    `--output-file=${output}`, `--reporter=${isTerminal ? 'base' : 'silent'}`, ...process.argv.slice(2)
   ], { stdio: 'inherit', env: { ...process.env, TEST_POSTGRES_URL: postgres.url, TEST_REDIS_URL: redis.url } })
   const stop = () => tap.kill('SIGTERM')
   process.once('SIGINT', stop).once('SIGTERM', stop)
   const [code] = await once(tap, 'exit') as [number | null]
   const { passed, failures } = await counts(output)
-  // tap's reporters show failures on a terminal only: they print nothing where CI is set.
-  for (const { fullname, diag } of failures) console.log(`FAILED ${fullname}`, diag)
+  // tap's reporters print nothing where CI is set.
+  if (!isTerminal) for (const { fullname, diag } of failures) console.log(`FAILED ${fullname}`, diag)
   process.stdout.write(`${passed} passed, ${failures.length} failed\n`)
   process.exitCode = code === 0 && failures.length === 0 && passed > 0 ? 0 : 1
 } finally {

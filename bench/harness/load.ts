@@ -1,57 +1,41 @@
-import { createHistogram, performance } from 'node:perf_hooks'
+import { execFile } from 'node:child_process'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { mint } from '../../test/helpers/forge.js'
-import { ready, setup } from './child.js'
-import { openConnection } from './connection.js'
+import { program, temporaryFolder } from '../../test/helpers/servers.js'
+import { endWith, type Child } from './children.js'
+import { atEnd } from './ending.js'
+import type { Seeded } from './stores.js'
 
-/*
- * The load generator: signed-in users ask for `path`, each connection again as soon as it has its answer. Requests are
- * built beforehand, each with the token of some user, as building them would take longer than the server does.
- */
-export interface LoadSetup { path: string, secret: string, users: number, issuedAt: number }
-export interface LoadQuestion { port: number, connections: number, seconds: number }
+/** Latencies in milliseconds; the share of the time that the load generator was busy. */
+export interface LoadRound { count: number, perSecond: number, p50: number, p99: number, busy: number }
+export type Load = (server: Pick<Child, 'port'>, seconds: number) => Promise<LoadRound>
 
-const tokenLifeSeconds = 1800
+export const connections = 64
 const tokens = 64_000
+const tokenLifeSeconds = 1800
+const run = promisify(execFile)
 
-const { path, secret, users, issuedAt } = setup as LoadSetup
-const requests = Array.from({ length: tokens }, () => {
-  const claims = { user_id: 1 + Math.floor(Math.random() * users), market: 'kg', iat: issuedAt, exp: issuedAt + tokenLifeSeconds }
-  return Buffer.from(`GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer ${mint(claims, secret)}\r\n\r\n`)
-})
+/**
+ * Signed-in users who ask for `path`, so many at once, each connection again as soon as it has its answer. Their requests
+ * come from wrk, as a load generator of Node takes as much of the two cores as the server does.
+ */
+export async function startLoad (path: string, { env, users, issuedAt }: Seeded, atOnce = connections): Promise<Load> {
+  const wrk = program(['wrk'], 'wrk')
+  const folder = await temporaryFolder()
+  atEnd(folder.remove)
+  const tokenFile = join(folder.path, 'tokens')
+  await writeFile(tokenFile, Array.from({ length: tokens }, () => mint({
+    user_id: 1 + Math.floor(Math.random() * users), market: 'kg', iat: issuedAt, exp: issuedAt + tokenLifeSeconds
+  }, env.JWT_SECRET as string)).join('\n'))
 
-async function round ({ port, connections, seconds }: LoadQuestion) {
-  const latency = createHistogram()
-  const before = performance.eventLoopUtilization()
-  const start = performance.now()
-  const end = start + seconds * 1000
-  let count = 0
-  await Promise.all(Array.from({ length: connections }, (_, index) => new Promise<void>((resolve) => {
-    let next = Math.floor(index * tokens / connections)
-    let sentAt = performance.now()
-    const connection = openConnection(port, () => {
-      const now = performance.now()
-      latency.record(Math.max(1, Math.round((now - sentAt) * 1000)))
-      count++
-      if (now < end) {
-        send(now)
-      } else {
-        connection.close()
-        resolve()
-      }
-    })
-    const send = (now: number) => {
-      sentAt = now
-      connection.send(requests[next++ % tokens] as Buffer)
-    }
-    send(sentAt)
-  })))
-  return {
-    count,
-    perSecond: count * 1000 / (performance.now() - start),
-    p50: latency.percentile(50) / 1000,
-    p99: latency.percentile(99) / 1000,
-    busy: performance.eventLoopUtilization(before).utilization
+  return async ({ port }, seconds) => {
+    const running = run(wrk, ['-t', '1', '-c', String(atOnce), '-d', `${seconds}s`, '-s', 'bench/harness/load.lua', `http://127.0.0.1:${port}${path}`, tokenFile])
+    endWith(running.child)
+    const { stdout } = await running
+    const { count, microseconds, p50, p99, busySeconds, errors } = JSON.parse(stdout.slice(stdout.lastIndexOf('{')))
+    if (errors > 0) throw new Error(`${errors} of ${count} requests failed`)
+    return { count, perSecond: count * 1e6 / microseconds, p50: p50 / 1000, p99: p99 / 1000, busy: busySeconds * 1e6 / microseconds }
   }
 }
-
-ready({}, round)

@@ -21,7 +21,7 @@ export function program (names: string[], debianPackage: string): string {
   }
   const installed = find()
   if (installed) return installed
-  throw new Error(`the tests need ${names.join(' or ')} in PATH: apt-get install ${debianPackage}, or brew install ${names[0]?.replace('-server', '')}`)
+  throw new Error(`${names.join(' or ')} is missing in PATH: apt-get install ${debianPackage}, or brew install ${names[0]?.replace('-server', '')}`)
 }
 
 const redisBinary = () => program(['redis-server', 'valkey-server'], 'redis-server')
