@@ -36,13 +36,14 @@ async function call (step, method, path, { body, bearer = token(), isQuiet = fal
   const answer = text ? JSON.parse(text) : undefined
   if (response.ok && answer?.phone_number) setPhone(answer.phone_number.replace(/[^\d+]/g, ''))
   if (!isQuiet) {
+    const changes = await rowChanges()
     byId('status').textContent = `${method} ${path} answered ${response.status}.`
     traceOf(step).append(
       element('h3', {}, 'Request'),
       element('pre', {}, [`${method} ${path}`, bearer && `authorization: Bearer ${short(bearer)}`, body && `\n${json(body)}`].filter(Boolean).join('\n')),
       element('h3', {}, 'Answer ', element('span', { className: response.ok ? 'status' : 'status refused' }, `${response.status}`)),
       ...answer ? [element('pre', {}, json(answer.access_token ? { ...answer, access_token: short(answer.access_token) } : answer))] : [],
-      ...await rowChanges())
+      ...changes)
   }
   return { ok: response.ok, status: response.status, body: answer }
 }

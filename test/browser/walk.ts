@@ -191,6 +191,7 @@ t.test('the playground', { timeout: 110_000 }, async (t) => {
     await page.goto(url)
     await page.fill('#phone', newPhone('us'))
     await page.click('#number-form button')
+    await hasFocus(page, 'code')
     await page.locator('#inbox button', { hasText: 'Use its code' }).first().click()
     await page.click('#code-form button')
     await page.click('#delete-account')
