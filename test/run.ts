@@ -18,7 +18,10 @@ for (const folder of ['drizzle', 'playground']) {
   if (!existsSync(`build/${folder}`)) symlinkSync(`../${folder}`, `build/${folder}`)
 }
 
-/** Counts the assertions of a TAP file, those of subtests included, and tells which failed. A test that ends without an assertion that failed, as by its timeout, is a failure of its own. */
+/**
+ * Counts the assertions of a TAP file, those of subtests included, and tells which failed. A test that fails with none of
+ * its assertions, as by its timeout, is a failure of its own.
+ */
 async function counts (file: string) {
   let passed = 0
   const failures: Result[] = []

@@ -17,10 +17,7 @@ const tokens = 64_000
 const tokenLifeSeconds = 1800
 const run = promisify(execFile)
 
-/**
- * Signed-in users who ask for `path`, so many at once, each connection again as soon as it has its answer. Their requests
- * come from wrk, as a load generator of Node takes as much of the two cores as the server does.
- */
+/** Signed-in users who ask for `path` by wrk, so many at once, each connection again as soon as it has its answer. */
 export async function startLoad (path: string, { env, users, issuedAt }: Seeded, atOnce = connections): Promise<Load> {
   const wrk = program(['wrk'], 'wrk')
   const folder = await temporaryFolder()

@@ -94,10 +94,12 @@ t.test('409: the fifty-first address, until one is deleted', async (t) => {
 
 const countOf = (answers: Array<{ status: number }>, status: number) => answers.filter((answer) => answer.status === status).length
 
-t.test('of 20 creates at once by somebody with 40 addresses 10 succeed and 10 are 409', async (t) => {
-  const { create, rows, defaults } = await person(await testService(t), 40)
-  const answers = await Promise.all(Array.from({ length: 20 }, (_, number) => create(number % 2 === 0)))
-  t.strictSame([countOf(answers, 201), countOf(answers, 409)], [10, 10])
+t.test('of 60 creates at once 50 succeed and 10 are 409', async (t) => {
+  const service = await testService(t, { env: { DATABASE_POOL_MAX: '60' } })
+  const { create, rows, defaults } = await person(service, 0)
+  await openConnections(service, 60)
+  const answers = await Promise.all(Array.from({ length: 60 }, (_, number) => create(number % 2 === 0)))
+  t.strictSame([countOf(answers, 201), countOf(answers, 409)], [50, 10])
   t.equal((await rows()).length, 50)
   t.equal((await defaults()).length, 1)
 })
