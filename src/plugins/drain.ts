@@ -1,11 +1,12 @@
 import { once } from 'node:events'
 import { Server } from 'node:net'
-import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
 
-/** Longest wait for a moment in which no connection waits to be accepted, and how long such a moment is, in milliseconds. */
+/** Longest wait for a moment in which no connection waits to be accepted, how long such a moment is, and how often one is looked for, in milliseconds. */
 const acceptMs = 1000
 const quietMs = 0.05
+const pauseMs = 1
 /** How long a connection without a request is left to its client once listening has stopped, in milliseconds. */
 const idleMs = 2000
 /** Longest wait for the last answers, in milliseconds. */
@@ -31,17 +32,25 @@ export default fp(async (app) => {
   app.server.on('connection', () => { accepted++ })
 
   /**
-   * Accepts until a turn of the event loop was quiet: without a connection, and so short that hardly one can have come since.
-   * The kernel resets those that wait when listening stops, though a gateway may have written a request on them.
+   * Stops listening after a turn of the event loop in which no connection came, and so short that hardly one can have come
+   * since: the kernel resets those that still wait, though a gateway may have written a request on them. Nothing comes between
+   * that turn and the end, not even a promise; a pause before each turn keeps the processor from being taken away there.
    */
-  async function acceptAll () {
+  const stopListening = () => new Promise<void>((resolve) => {
     const end = performance.now() + acceptMs
-    for (let isQuiet = false; !isQuiet && performance.now() < end;) {
+    const pause = () => { setTimeout(() => setImmediate(look), pauseMs) }
+    const look = () => {
       const [before, began] = [accepted, performance.now()]
-      await turn()
-      isQuiet = accepted === before && performance.now() - began < quietMs
+      setImmediate(() => {
+        const now = performance.now()
+        if ((accepted > before || now - began > quietMs) && now < end) return pause()
+        // Not that of an HTTP server, which cuts idle connections: on one of them a request may just be coming in.
+        Server.prototype.close.call(app.server)
+        resolve()
+      })
     }
-  }
+    pause()
+  })
 
   app.decorate('isDraining', () => isDraining)
   app.addHook('onRequest', (_request, _reply, done) => {
@@ -62,10 +71,8 @@ export default fp(async (app) => {
     app.server.prependListener('request', (_request, response) => { response.shouldKeepAlive = false })
     await pause(seconds * 1000)
     held = []
-    await acceptAll()
     const closed = once(app.server, 'close')
-    // Not that of an HTTP server, which cuts idle connections: on one of them a request may just be coming in.
-    Server.prototype.close.call(app.server)
+    await stopListening()
     for (const goOn of held) goOn()
     held = undefined
     await Promise.race([closed, pause(idleMs)])
