@@ -34,9 +34,11 @@ export default fp(async (app) => {
   /**
    * Stops listening after a turn of the event loop in which no connection came, and so short that hardly one can have come
    * since: the kernel resets those that still wait, though a gateway may have written a request on them. Nothing comes between
-   * that turn and the end, not even a promise; a pause before each turn keeps the processor from being taken away there.
+   * that turn and the end, not even a promise or a function that runs for the first time; a pause before each turn keeps the
+   * processor from being taken away there.
    */
   const stopListening = () => new Promise<void>((resolve) => {
+    new Server().close()
     const end = performance.now() + acceptMs
     const pause = () => { setTimeout(() => setImmediate(look), pauseMs) }
     const look = () => {

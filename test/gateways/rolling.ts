@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { createServer, type AddressInfo } from 'node:net'
 import t from 'tap'
 import { freePort } from '../../src/dev-postgres.js'
 import { startApplication, startGateway } from '../helpers/gateways.js'
@@ -63,3 +65,25 @@ for (const name of ['nginx', 'caddy'] as const) {
     t.strictSame(failures, [])
   })
 }
+
+t.test('nginx: a write that a replica resets goes to the other one', async (t) => {
+  const [database, redis, sms, application] = [await testDatabase(t), await testRedis(t), await smsWebhook(t), await startApplication(t)]
+  const replica = await startService(t, { ...productionEnv(database.url, redis.url), SMS_WEBHOOK_URL: sms.url })
+  let resets = 0
+  const gone = createServer((socket) => {
+    socket.on('error', () => {}).once('data', () => {
+      resets++
+      socket.resetAndDestroy()
+    })
+  }).listen(0, '127.0.0.1')
+  await once(gone, 'listening')
+  t.teardown(() => gone.close())
+  const url = await startGateway(t, 'nginx', [new URL(replica.url).host, `127.0.0.1:${(gone.address() as AddressInfo).port}`], application.address)
+  const { request, login } = client(url, sms.sms)
+  const { token } = await login(newPhone())
+  const before = resets
+  for (const name of ['A', 'B', 'C', 'D']) {
+    t.match(await request('PATCH', '/api/v1/users/me', { token, body: { full_name: name } }), { status: 200, body: { full_name: name } })
+  }
+  t.ok(resets > before)
+})
