@@ -3,7 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 /** `found` is undefined where there was nothing under the id. Must not throw. */
 type Callback<Found> = (error: Error | null, found?: Found) => void
 
-/** While a statement is under way, the next one waits for its end, until it is about so many ids or has waited so long. */
+/** The next statement waits until all answers of the one under way are given, it is about so many ids, or has waited so long. */
 const enoughIds = 32
 const waitMs = 1
 /** Answers of a batch that are given in one turn. All in one would make all their clients come back in one, and wait in one. */
@@ -17,7 +17,7 @@ const answersATurn = 16
 export function batched<Found> (max: number, select: (ids: number[]) => Promise<Record<number, Found>>) {
   let waiting = new Map<number, Array<Callback<Found>>>()
   let underWay = 0
-  /** Runs while what is waiting waits for the end of a statement. */
+  /** Runs while what is waiting waits for the last answer of a statement. */
   let wait: NodeJS.Timeout | undefined
 
   /** Never rejects: what goes wrong goes to the callbacks. */
@@ -28,6 +28,12 @@ export function batched<Found> (max: number, select: (ids: number[]) => Promise<
     if (batch.size === 0) return
     waiting = new Map()
     underWay++
+    await answer(batch)
+    underWay--
+    if (wait) run()
+  }
+
+  async function answer (batch: Map<number, Array<Callback<Found>>>): Promise<void> {
     let found: Record<number, Found>
     try {
       found = await select([...batch.keys()])
@@ -36,9 +42,6 @@ export function batched<Found> (max: number, select: (ids: number[]) => Promise<
         for (const callback of callbacks) callback(error as Error)
       }
       return
-    } finally {
-      underWay--
-      if (wait) run()
     }
     let given = 0
     for (const [id, callbacks] of batch) {

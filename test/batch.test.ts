@@ -57,6 +57,23 @@ t.test('while a statement is under way, the lookups of the turns that follow wai
   t.strictSame(await Promise.all(asks), ['found 1', 'found 2', 'found 3'])
 })
 
+t.test('and for the last of its answers, so that it is about the lookups that they bring', async (t) => {
+  holdTimers(t)
+  const { asked, ends, ask, find, statements } = lookup()
+  let given = 0
+  for (const id of upTo(20)) find(id, () => { given++ })
+  await statements(1)
+  const next = ask(21)
+  await turn()
+  ends[0]?.()
+  await turn()
+  t.strictSame([given, asked.length], [16, 1])
+  await statements(2)
+  t.strictSame([given, asked[1]], [20, [21]])
+  ends[1]?.()
+  t.equal(await next, 'found 21')
+})
+
 t.test('not longer than a millisecond, or until there are 32 of them', async (t) => {
   const pass = holdTimers(t)
   const { asked, ends, ask, statements } = lookup()
