@@ -195,6 +195,12 @@ t.test('a transaction', async (t) => {
   const phone = newPhone()
   const insert = (tx: Json) => tx.$client.query('INSERT INTO users (phone_number) VALUES ($1)', [phone])
   const rows = () => service.sql('SELECT phone_number FROM users')
+  /** Not only sent: what is asked next finds a connection that is known to be dead. */
+  const connectionDies = async (tx: Json) => {
+    const isKnown = new Promise((resolve) => { tx.$client.once('end', resolve) })
+    await endConnection(service, "state = 'idle in transaction'")
+    await isKnown
+  }
 
   t.test('is undone by a refusal, and its connection is used again', async (t) => {
     const connection = async () => (await db.pool.query('SELECT pg_backend_pid() AS pid')).rows[0].pid as number
@@ -210,7 +216,7 @@ t.test('a transaction', async (t) => {
   t.test('that cannot be undone, because its connection has died, gives its place in the pool back', async (t) => {
     await t.rejects(db.atomically(async (tx) => {
       await insert(tx)
-      await endConnection(service, "state = 'idle in transaction'")
+      await connectionDies(tx)
       throw problem('invalid_token')
     }), problem('invalid_token'))
     t.strictSame(await rows(), [])
@@ -220,7 +226,7 @@ t.test('a transaction', async (t) => {
   t.test('that cannot be committed, because its connection has died, is told as an outage', async (t) => {
     const error = await db.atomically(async (tx) => {
       await insert(tx)
-      await endConnection(service, "state = 'idle in transaction'")
+      await connectionDies(tx)
     }).catch((error: unknown) => error)
     t.ok(isDatabaseUnavailable(error))
     t.strictSame(await rows(), [])
