@@ -16,7 +16,7 @@ const pollMs = 20
 const patienceMs = 5000
 
 /** A TCP port of 127.0.0.1 that nobody listens on. */
-export async function freePort (): Promise<number> {
+async function freePort (): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
@@ -120,12 +120,13 @@ async function run (dataDir: string, isRoot: boolean, { port, flags, detached }:
  */
 export async function startPostgres (dataDir: string, { port: givenPort, flags = [], detached = false }: PostgresOptions = {}) {
   const isRoot = process.getuid?.() === 0
-  const port = givenPort ?? await freePort()
   try {
     await mkdir(dirname(dataDir), { recursive: true })
     if (isRoot) await checkEntry(dirname(resolve(dataDir)))
     if (existsSync(dataDir)) await endEarlierRun(dataDir)
     else await initialise(dataDir, isRoot)
+    // As late as can be: until it is used it is anybody's.
+    const port = givenPort ?? await freePort()
     const server = await run(dataDir, isRoot, { port, flags, detached })
     return {
       url: `postgres://postgres:postgres@127.0.0.1:${port}/postgres`,

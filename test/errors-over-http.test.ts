@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import { SmsRefused } from '../src/auth/sms/index.js'
-import { freePort } from '../src/dev-postgres.js'
+import { freePort } from './helpers/free-port.js'
 import { head, rawRequest } from './helpers/raw.js'
 import { newPhone, testService, type Answer, type Json } from './helpers/service.js'
 

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { freePort } from '../../src/dev-postgres.js'
+import { freePort } from '../../test/helpers/free-port.js'
 import { endWith, type Env } from './children.js'
 
 const pollMs = 2

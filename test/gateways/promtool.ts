@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import t from 'tap'
-import { freePort } from '../../src/dev-postgres.js'
 import { wrongCode } from '../helpers/answers.js'
+import { freePort } from '../helpers/free-port.js'
 import { smsWebhook, startService, until } from '../helpers/server-process.js'
 import { program } from '../helpers/servers.js'
 import { client, newPhone, productionEnv, testDatabase, testRedis } from '../helpers/service.js'

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
 import t from 'tap'
-import { freePort } from '../../src/dev-postgres.js'
+import { freePort } from '../helpers/free-port.js'
 import { startApplication, startGateway } from '../helpers/gateways.js'
 import { smsWebhook, startService, until } from '../helpers/server-process.js'
 import { client, newPhone, productionEnv, testDatabase, testRedis } from '../helpers/service.js'

@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import type { Test } from 'tap'
-import { freePort } from '../../src/dev-postgres.js'
+import { freePort } from './free-port.js'
 import { until } from './server-process.js'
 import { program, temporaryFolder } from './servers.js'
 

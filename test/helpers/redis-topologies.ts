@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import type { Test } from 'tap'
-import { freePort } from '../../src/dev-postgres.js'
+import { freePort } from './free-port.js'
 import { until } from './server-process.js'
 import { startRedis, temporaryFolder } from './servers.js'
 

@@ -5,7 +5,8 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { Redis } from 'ioredis'
-import { freePort, startPostgres } from '../../src/dev-postgres.js'
+import { startPostgres } from '../../src/dev-postgres.js'
+import { freePort } from './free-port.js'
 
 const inPath = (name: string) => (process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, name)).find(existsSync)
 
@@ -60,10 +61,10 @@ export async function startTestPostgres (options: { flags?: string[] } = {}) {
   const folder = await temporaryFolder()
   const dataDir = join(folder.path, 'data')
   const flags = ['-c', 'fsync=off', '-c', 'full_page_writes=off', '-c', 'synchronous_commit=off', '-c', 'max_connections=500', ...options.flags ?? []]
-  let server = await startPostgres(dataDir, { flags })
-  const { port, url } = server
+  const port = await freePort()
+  let server = await startPostgres(dataDir, { port, flags })
   return {
-    url,
+    url: server.url,
     get pid () { return server.pid },
     stop: () => server.stop(),
     async start () { server = await startPostgres(dataDir, { port, flags }) },

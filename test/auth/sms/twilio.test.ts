@@ -6,8 +6,8 @@ import t, { type Test } from 'tap'
 import { smsSender, SmsRefused, SmsUncertain, SmsUnsupported, type SmsMessage } from '../../../src/auth/sms/index.js'
 import { twilioSms } from '../../../src/auth/sms/twilio.js'
 import { loadConfig } from '../../../src/config.js'
-import { freePort } from '../../../src/dev-postgres.js'
 import { problemOf } from '../../helpers/answers.js'
+import { freePort } from '../../helpers/free-port.js'
 import { newPhone, testService } from '../../helpers/service.js'
 
 const account = `AC${'0123456789abcdef'.repeat(2)}`

@@ -7,7 +7,7 @@ import { Webhook } from 'standardwebhooks'
 import t, { type Test } from 'tap'
 import { smsSender, SmsRefused, SmsUncertain, type SmsMessage } from '../../../src/auth/sms/index.js'
 import { loadConfig } from '../../../src/config.js'
-import { freePort } from '../../../src/dev-postgres.js'
+import { freePort } from '../../helpers/free-port.js'
 
 const secret = `whsec_${Buffer.alloc(24, 'webhook key').toString('base64')}`
 const message: SmsMessage = {
