@@ -118,7 +118,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   await app.register(redis, config)
   await app.register(metrics, config)
   await app.register(rateLimit, config)
-  const marks = app.redis ? redisLogoutMarks(app.redis, config.jwtTtlSeconds + leewaySeconds) : memoryLogoutMarks()
+  const marks = app.redis ? redisLogoutMarks(app.redis, config.sessionMaxSeconds + leewaySeconds) : memoryLogoutMarks()
   await app.register(authenticate, { ...config, marks, clock })
 
   const limits = {
@@ -144,7 +144,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   await app.register(async (loaded) => {
     shedLoad(loaded)
     for (const prefix of ['/api/v1/auth', '/auth']) {
-      await loaded.register(authRoutes, { prefix, auth, resendSeconds: config.codeResendSeconds, tokenTtlSeconds: config.jwtTtlSeconds })
+      await loaded.register(authRoutes, { prefix, auth, resendSeconds: config.codeResendSeconds })
     }
     // The one scope whose routes need a signed-in user.
     await loaded.register(async (guarded) => {

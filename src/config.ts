@@ -171,6 +171,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     jwtSecret,
     jwtSecretPrevious,
     jwtTtlSeconds: read.integer('JWT_TTL_SECONDS', 1800, 1, 31_536_000),
+    sessionMaxSeconds: read.integer('SESSION_MAX_SECONDS', 15_552_000, 1, 3_153_600_000),
     // RFC 5869; the label keeps this key apart from the one it comes from.
     codeSecret: codeSecret ?? Buffer.from(hkdfSync('sha256', jwtSecret, '', 'phone-auth code', 32)).toString('base64'),
     isCodeSecretDerived: codeSecret === undefined,

@@ -30,6 +30,7 @@ const integers: Array<[name: string, key: keyof Config, fallback: number, min: n
   ['METRICS_PORT', 'metricsPort', 9464, 0, 65535],
   ['DATABASE_POOL_MAX', 'databasePoolMax', 10, 1, 1000],
   ['JWT_TTL_SECONDS', 'jwtTtlSeconds', 1800, 1, 31_536_000],
+  ['SESSION_MAX_SECONDS', 'sessionMaxSeconds', 15_552_000, 1, 3_153_600_000],
   ['CODE_TTL_SECONDS', 'codeTtlSeconds', 300, 1, 600],
   ['CODE_MAX_ATTEMPTS', 'codeMaxAttempts', 5, 1, 100],
   ['CODE_RESEND_SECONDS', 'codeResendSeconds', 60, 1, 3600],

@@ -16,8 +16,8 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** The guard: an onRequest hook that lets a request with the live token of an active user through, as request.user. */
     authenticate: (request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void) => void
-    /** Mints the access token of a login. */
-    signToken (user: AuthenticatedUser): string
+    /** Mints the access token of a login, which ends with the session at the latest. */
+    signToken (user: AuthenticatedUser): { token: string, expiresInSeconds: number }
   }
 }
 
@@ -27,13 +27,13 @@ const bearer = /^Bearer ([A-Za-z0-9._~+/-]+=*)$/i
 /** So many verified tokens are remembered by a process, at about 400 bytes each. */
 const maxRemembered = 100_000
 
-interface Options extends Pick<Config, 'jwtSecret' | 'jwtSecretPrevious' | 'jwtTtlSeconds'> {
+interface Options extends Pick<Config, 'jwtSecret' | 'jwtSecretPrevious' | 'jwtTtlSeconds' | 'sessionMaxSeconds'> {
   marks: LogoutMarks
   /** Milliseconds since the epoch. */
   clock: () => number
 }
 
-export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, jwtTtlSeconds, marks, clock }) => {
+export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, marks, clock, ...lifetimes }) => {
   const verify = { algorithms: ['HS256' as const], requiredClaims: ['user_id', 'market', 'exp'], cache: false }
   await app.register(jwt, { secret: jwtSecret, sign: { algorithm: 'HS256' }, verify })
   if (jwtSecretPrevious !== undefined) await app.register(jwt, { secret: jwtSecretPrevious, verify, namespace: 'previous' })
@@ -47,7 +47,7 @@ export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, jwtTtlSec
   function verifyToken (token: string, now: number): VerifiedToken | undefined {
     for (const key of keys) {
       try {
-        return readToken(token, key.verify(token), now, jwtTtlSeconds)
+        return readToken(token, key.verify(token), now, lifetimes)
       } catch {
         // Not signed with this key, or no token at all.
       }
@@ -55,8 +55,11 @@ export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, jwtTtlSec
     return undefined
   }
 
-  app.decorate('signToken', ({ id, market, issuedAt }) =>
-    app.jwt.sign({ user_id: id, market, iat: issuedAt, exp: issuedAt + jwtTtlSeconds } as object))
+  const expiresInSeconds = Math.min(lifetimes.jwtTtlSeconds, lifetimes.sessionMaxSeconds)
+  app.decorate('signToken', ({ id, market, issuedAt }) => ({
+    token: app.jwt.sign({ user_id: id, market, iat: issuedAt, exp: issuedAt + expiresInSeconds } as object),
+    expiresInSeconds
+  }))
 
   app.decorate('authenticate', function authenticate (request, _reply, done) {
     const { authorization } = request.headers

@@ -16,11 +16,10 @@ function acceptedLanguage (header = ''): Language | undefined {
 interface Options {
   auth: AuthService
   resendSeconds: number
-  tokenTtlSeconds: number
 }
 
 /** The routes of /auth. */
-export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth, resendSeconds, tokenTtlSeconds }) => {
+export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth, resendSeconds }) => {
   const audit = (request: FastifyRequest) => app.audit.bind(null, request)
 
   app.addHook('onRequest', (_request, reply, done) => {
@@ -45,12 +44,13 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
 
   app.post('/verify-code', { schema: verifyCodeSchema, onRequest: app.limitAddress }, async (request) => {
     const { user, isNew, market, issuedAt } = await auth.verifyCode(request.body.phone, request.body.verification_code, audit(request))
+    const { token, expiresInSeconds } = app.signToken({ id: user.id, market, issuedAt })
     return {
       success: true as const,
       message: 'Signed in.',
-      access_token: app.signToken({ id: user.id, market, issuedAt }),
+      access_token: token,
       token_type: 'bearer' as const,
-      expires_in: tokenTtlSeconds,
+      expires_in: expiresInSeconds,
       user: {
         id: user.id,
         phone: user.phoneNumber,

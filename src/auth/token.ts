@@ -1,3 +1,4 @@
+import type { Config } from '../config.js'
 import { isMarket, type MarketId } from '../markets.js'
 
 export interface AuthenticatedUser {
@@ -9,9 +10,11 @@ export interface AuthenticatedUser {
 
 /** A token that was found good; all that can still change about it is that it expires. */
 export interface VerifiedToken extends AuthenticatedUser {
-  /** Seconds since the epoch. */
+  /** The end of the token or of its session, whichever comes first, in seconds since the epoch. */
   expiresAt: number
 }
+
+export type Lifetimes = Pick<Config, 'jwtTtlSeconds' | 'sessionMaxSeconds'>
 
 /** The largest id of a SERIAL column. */
 const maxUserId = 2_147_483_647
@@ -38,7 +41,9 @@ const isCanonical = (segment: string, json: unknown) => base64url(json) === segm
  * Checks what @fastify/jwt leaves open of a token whose signature it verified: encoding, header and claims
  * (CONTRACT, section 5; RFC 7519 and RFC 8725). `now` in seconds since the epoch. Undefined where anything is wrong.
  */
-export function readToken (token: string, claims: Record<string, unknown>, now: number, ttlSeconds: number): VerifiedToken | undefined {
+export function readToken (
+  token: string, claims: Record<string, unknown>, now: number, { jwtTtlSeconds: ttlSeconds, sessionMaxSeconds }: Lifetimes
+): VerifiedToken | undefined {
   const [header = '', payload = '', signature = ''] = token.split('.')
   if (!canonicalSignature.test(signature) || !isCanonical(payload, claims)) return undefined
   if (header !== ownHeader && !isPlainHeader(header)) return undefined
@@ -49,7 +54,8 @@ export function readToken (token: string, claims: Record<string, unknown>, now: 
   if (!isSeconds(iat) || iat >= exp || !Number.isSafeInteger(nbf) || (nbf as number) > now) return undefined
   // A token for somebody else (RFC 7519, section 4.1.3), or one that plays with prototypes.
   if (Object.hasOwn(claims, 'aud') || Object.hasOwn(claims, '__proto__')) return undefined
-  return { id: id as number, market, issuedAt: iat, expiresAt: exp }
+  const expiresAt = Math.min(exp, iat + sessionMaxSeconds)
+  return expiresAt > now ? { id: id as number, market, issuedAt: iat, expiresAt } : undefined
 }
 
 /** A header of another issuer with our key: HS256, and no extension that a reader must know (RFC 7515, section 4.1.11). */

@@ -12,3 +12,7 @@ export function signTexts (header: string, payload: string, key: string, hash = 
 /** Signs claims as an earlier backend with the same key would. */
 export const mint = (claims: object, key: string, header: object = ownHeader) =>
   signTexts(JSON.stringify(header), JSON.stringify(claims), key)
+
+/** The payload of a token of the service. */
+export const claimsOf = (token: string) => JSON.parse(Buffer.from(token.split('.')[1] as string, 'base64url').toString()) as
+  { user_id: number, market: string, iat: number, exp: number }

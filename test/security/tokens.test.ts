@@ -1,7 +1,7 @@
 import { createHmac, createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { readToken } from '../../src/auth/token.js'
-import { encode, mint, ownHeader, signTexts } from '../helpers/forge.js'
+import { claimsOf, encode, mint, ownHeader, signTexts } from '../helpers/forge.js'
 import { newPhone, testService } from '../helpers/service.js'
 
 const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
@@ -11,8 +11,7 @@ const unusedBits = (segment: string, bits = 1) => segment.slice(0, -1) + alphabe
 async function signedIn (t: Test, env: Record<string, string> = {}) {
   const service = await testService(t, { env })
   const { user, token } = await service.login(newPhone('us'))
-  const claims = JSON.parse(Buffer.from(token.split('.')[1] as string, 'base64url').toString()) as { user_id: number, market: string, iat: number, exp: number }
-  return { service, token, user, claims, key: service.env.JWT_SECRET as string }
+  return { service, token, user, claims: claimsOf(token), key: service.env.JWT_SECRET as string }
 }
 
 t.test('a forged token is never let in, and every refusal looks the same', async (t) => {
@@ -178,7 +177,7 @@ t.test('a token ends on the second of its exp, and outlasts a lifetime by a minu
   const now = 1_800_000_000
   const read = (exp: number) => {
     const claims = { user_id: 19, market: 'us', exp }
-    return readToken(mint(claims, 'key'), claims, now, 1800)
+    return readToken(mint(claims, 'key'), claims, now, { jwtTtlSeconds: 1800, sessionMaxSeconds: 15_552_000 })
   }
   t.equal(read(now), undefined)
   t.strictSame(read(now + 1), { id: 19, market: 'us', issuedAt: now + 1 - 1800, expiresAt: now + 1 })
@@ -240,7 +239,7 @@ t.test('a token that was found good before expires to the second all the same', 
   let now = Date.now()
   const service = await testService(t, { overrides: { clock: () => now } })
   const { token } = await service.login(newPhone())
-  const { exp } = JSON.parse(Buffer.from(token.split('.')[1] as string, 'base64url').toString())
+  const { exp } = claimsOf(token)
   const ask = async () => (await service.request('GET', '/api/v1/users/me', { token })).status
   t.equal(await ask(), 200)
   t.equal(await ask(), 200)
@@ -248,4 +247,23 @@ t.test('a token that was found good before expires to the second all the same', 
   t.equal(await ask(), 200)
   now = exp * 1000
   t.equal(await ask(), 401)
+})
+
+t.test('a session ends SESSION_MAX_SECONDS after its login, on the second, also for a token found good before', async (t) => {
+  let now = Date.now()
+  const service = await testService(t, { overrides: { clock: () => now }, env: { SESSION_MAX_SECONDS: '1000' } })
+  const { token, user, body } = await service.login(newPhone())
+  const claims = claimsOf(token)
+  const longer = mint({ ...claims, exp: claims.iat + 1800 }, service.env.JWT_SECRET as string)
+  const statuses = async () => Promise.all([token, longer].map(async (token) =>
+    (await service.request('GET', '/auth/verify-token', { token })).status))
+
+  t.equal(body.expires_in, 1000)
+  t.strictSame(claims, { user_id: user.id, market: 'kg', iat: claims.iat, exp: claims.iat + 1000 })
+  now = (claims.iat + 1000) * 1000 - 1
+  t.strictSame(await statuses(), [200, 200])
+  now = (claims.iat + 1000) * 1000
+  t.strictSame(await statuses(), [401, 401])
+  const fresh = mint({ ...claims, exp: claims.iat + 1799 }, service.env.JWT_SECRET as string)
+  t.equal((await service.request('GET', '/auth/verify-token', { token: fresh })).status, 401, 'nor a token first seen now')
 })
