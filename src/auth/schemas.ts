@@ -13,12 +13,12 @@ const Phone = Type.String({
 })
 
 const rateLimitHeaders: Record<string, Header> = {
-  'RateLimit-Limit': header('Requests that one client address may make in a window, on both public auth routes together.', 'integer'),
+  'RateLimit-Limit': header('Requests that the client IP may make in a window, on both public auth routes together.', 'integer'),
   'RateLimit-Remaining': header('Requests left in this window.', 'integer'),
   'RateLimit-Reset': header('Seconds until the window ends.', 'integer')
 }
 
-/** Adds the headers of the limit by address to every response of a route. */
+/** Adds the headers of the limit per client IP to every response of a route. */
 const limited = <T extends Record<number, object>>(responses: T) => Object.fromEntries(Object.entries(responses).map(([status, response]) =>
   [status, { ...response, headers: { ...(response as { headers?: object }).headers, ...rateLimitHeaders } }])) as T
 

@@ -1,36 +1,63 @@
 import rateLimit from '@fastify/rate-limit'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { addressGroup, clientAddress, trustedProxies } from '../client-address.js'
+import { addressGroup, clientAddress, trustedProxies, wideAddressGroup, wideFactor } from '../client-address.js'
 import type { Config } from '../config.js'
-import { isProblem, problem } from '../errors.js'
+import { problem } from '../errors.js'
 import { keyedDigest } from '../keyed-digest.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** An onRequest hook: counts a request against its client address, before its body is read. */
+    /** An onRequest hook: counts a request against its client IP, before its body is read. */
     limitAddress: (request: FastifyRequest, reply: FastifyReply) => Promise<void>
   }
 }
 
-/** One budget for each client address, shared by every route with the hook and by all replicas through Redis. */
+interface Budget { max: number, remaining: number, ttlInSeconds: number, isExceeded: boolean }
+
+/**
+ * One budget per client IP, shared by every route with this hook and by all replicas through Redis. All clients of an IPv6 /48
+ * have a second, larger one together.
+ */
 export default fp<Config>(async (app, { rateLimitIpMax, rateLimitIpWindowSeconds, codeSecret, trustProxy }) => {
-  await app.register(rateLimit, {
-    global: false,
-    max: rateLimitIpMax,
-    timeWindow: rateLimitIpWindowSeconds * 1000,
-    enableDraftSpec: true,
-    ...(app.redis && { redis: app.redis, nameSpace: 'address:' }),
-    keyGenerator: (request) => keyedDigest(codeSecret, 'address', addressGroup(clientAddress(request))),
-    onExceeded: (request) => { app.audit(request, 'limit_hit', {}, { limit: 'address' }) },
-    errorResponseBuilder: (_request, { ttl }) => problem('rate_limited', { retryAfter: Math.ceil(ttl / 1000) })
-  })
-  const limit = app.rateLimit()
+  /** Returns the function that counts a request in the budget of its group. */
+  async function budgetOf (max: number, group: (address: string) => string) {
+    let count!: ReturnType<FastifyInstance['createRateLimit']>
+    // A scope each: the plugin makes its limiters children of one store, with keys of their own making.
+    await app.register(async (scope) => {
+      await scope.register(rateLimit, {
+        global: false,
+        max,
+        timeWindow: rateLimitIpWindowSeconds * 1000,
+        ...(app.redis && { redis: app.redis, nameSpace: 'address:' }),
+        keyGenerator: (request) => keyedDigest(codeSecret, 'address', group(clientAddress(request)))
+      })
+      count = scope.createRateLimit()
+    })
+    // Nothing is on an allow list, so a request is always counted.
+    return async (request: FastifyRequest) => await count(request) as Budget
+  }
+  const countAddress = await budgetOf(rateLimitIpMax, addressGroup)
+  const countWide = await budgetOf(rateLimitIpMax * wideFactor, (address) => wideAddressGroup(address) as string)
+
+  /** Counts a request; returns the budget with fewer requests left. Throws unavailable when Redis does not respond. */
+  async function tightestBudget (request: FastifyRequest): Promise<Budget> {
+    try {
+      const budget = await countAddress(request)
+      // One after the other: what a /64 is refused must not use up the budget of its neighbours.
+      if (budget.isExceeded || !wideAddressGroup(clientAddress(request))) return budget
+      const wide = await countWide(request)
+      return wide.isExceeded || wide.remaining < budget.remaining ? wide : budget
+    } catch (cause) {
+      // The limit cannot be kept without its store: refuse.
+      throw problem('unavailable', { cause })
+    }
+  }
 
   const isTrusted = trustedProxies(trustProxy)
   let isTold = false
   function tellUntrusted ({ headers, socket, log }: FastifyRequest) {
-    if (isTold || headers['x-forwarded-for'] === undefined || isTrusted(String(socket.remoteAddress))) return
+    if (isTold || headers['x-forwarded-for'] === undefined || isTrusted(String(socket.remoteAddress), 0)) return
     isTold = true
     log.warn({ event: 'untrusted_proxy', peer: socket.remoteAddress },
       'X-Forwarded-For came from a peer that TRUST_PROXY does not name: it is not believed')
@@ -38,11 +65,10 @@ export default fp<Config>(async (app, { rateLimitIpMax, rateLimitIpWindowSeconds
 
   app.decorate('limitAddress', async (request: FastifyRequest, reply: FastifyReply) => {
     tellUntrusted(request)
-    try {
-      await limit.call(app, request, reply)
-    } catch (error) {
-      // Without its store the limit cannot be kept: never open.
-      throw isProblem(error) ? error : problem('unavailable', { cause: error })
-    }
+    const { max, remaining, ttlInSeconds, isExceeded } = await tightestBudget(request)
+    reply.headers({ 'ratelimit-limit': max, 'ratelimit-remaining': remaining, 'ratelimit-reset': ttlInSeconds })
+    if (!isExceeded) return
+    app.audit(request, 'limit_hit', {}, { limit: 'address' })
+    throw problem('rate_limited', { retryAfter: ttlInSeconds })
   })
 }, { name: 'rate-limit', dependencies: ['redis', 'metrics'] })

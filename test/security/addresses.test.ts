@@ -2,7 +2,7 @@ import { createServer, request as httpRequest } from 'node:http'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
-import { addressGroup, canonicalAddress, clientAddress } from '../../src/client-address.js'
+import { addressGroup, canonicalAddress, clientAddress, wideAddressGroup } from '../../src/client-address.js'
 import { startRedis } from '../helpers/servers.js'
 import { newPhone, testService, type Service } from '../helpers/service.js'
 import { Redis } from 'ioredis'
@@ -30,15 +30,21 @@ async function proxyFor (t: Test, service: Service) {
 /** Asks until refused; answers how many requests were let through. */
 async function budget (url: string, headers: Array<Record<string, string>>, most = 12) {
   for (let i = 0; i < most; i++) {
-    const response = await fetch(`${url}/api/v1/auth/verify-code`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', ...headers[i % headers.length] },
-      body: JSON.stringify({ phone: newPhone(), verification_code: '000000' })
-    })
-    if (response.status === 429) return i
-    await response.text()
+    if ((await ask(url, headers[i % headers.length])).status === 429) return i
   }
   return most
+}
+
+/** One request to a limited route. */
+async function ask (url: string, headers: Record<string, string> = {}) {
+  const response = await fetch(`${url}/api/v1/auth/verify-code`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify({ phone: newPhone(), verification_code: '000000' })
+  })
+  await response.text()
+  const limits = ['limit', 'remaining', 'reset'].map((name) => Number(response.headers.get(`ratelimit-${name}`)))
+  return { status: response.status, limits, retryAfter: Number(response.headers.get('retry-after')) }
 }
 
 t.test('an address is canonical: no port, no brackets, no zone, IPv4-mapped as IPv4, IPv6 by its /64', async (t) => {
@@ -59,7 +65,66 @@ t.test('an address is canonical: no port, no brackets, no zone, IPv4-mapped as I
 })
 
 t.test('a request whose connection has gone has an unknown client', async (t) => {
-  t.equal(clientAddress({ ip: 'garbage', socket: {} } as never), 'unknown')
+  t.equal(clientAddress({ ips: [undefined], socket: {} } as never), 'unknown')
+})
+
+t.test('NAT64 and 6to4 addresses count as the IPv4 address inside, and have no /48', async (t) => {
+  const carriers = ['64:ff9b::cb00:7107', '64:ff9b::203.0.113.7', '64:ff9b:1::cb00:7107', '64:ff9b:1:fffe::cb00:7107', '2002:cb00:7107::1', '2002:cb00:7107:ffff:1:2:3:4']
+  for (const address of carriers) {
+    t.equal(addressGroup(address), '203.0.113.7', address)
+    t.equal(wideAddressGroup(address), undefined, address)
+  }
+  for (const other of ['64:ff9b:0:1::cb00:7107', '64:ff9b:2::cb00:7107', '2003:cb00:7107::1']) t.match(addressGroup(other), ':', other)
+  t.equal(wideAddressGroup('203.0.113.7'), undefined)
+  t.equal(wideAddressGroup('2001:db8:1:2::1'), '2001:db8:1::/48')
+  t.equal(wideAddressGroup('2001:db8:1:2::1'), wideAddressGroup('2001:db8:1:ffff:1:2:3:4'))
+  t.not(wideAddressGroup('2001:db8:1:2::1'), wideAddressGroup('2001:db8:2:2::1'))
+  t.not(wideAddressGroup('2001:db8:1::1'), addressGroup('2001:db8:1::1'))
+})
+
+t.test('an IPv4 address inside an IPv6 address is trusted as no gateway', async (t) => {
+  const service = await testService(t, { env: { ...limited, TRUST_PROXY: '127.0.0.1,10.0.0.0/8' } })
+  const forged = Array.from({ length: 12 }, (_, i) => ({ 'x-forwarded-for': `198.51.100.${i}, 2002:a01:203::1` }))
+
+  t.equal(await budget(service.url, forged), 5)
+})
+
+t.test('a client behind one IPv6 /64 uses up its own budget only, and many of one /48 use up a larger one', async (t) => {
+  const service = await testService(t, { env: { ...limited, RATE_LIMIT_IP_MAX: '2' } })
+  const from = (subnet: number, site = '2001:db8:1') => ask(service.url, { 'x-forwarded-for': `${site}:${subnet.toString(16)}::1` })
+
+  const alone = []
+  for (let i = 0; i < 40; i++) alone.push((await from(1)).status)
+  t.strictSame(alone, [400, 400, ...Array<number>(38).fill(429)])
+  const neighbours = await Promise.all(Array.from({ length: 30 }, (_, i) => from(i + 2)))
+  t.ok(neighbours.every(({ status }) => status === 400), 'refused requests of the first /64 count for nobody else')
+  t.strictSame(neighbours.filter(({ limits }) => limits[0] === 2).map(({ limits }) => limits[1]), Array<number>(29).fill(1))
+
+  const { status, limits: [limit, remaining, reset], retryAfter } = await from(99)
+  t.strictSame({ status, limit, remaining }, { status: 429, limit: 32, remaining: 0 })
+  t.equal(retryAfter, reset)
+  t.equal((await from(1, '2001:db8:2')).status, 400, 'another /48')
+  t.equal((await ask(service.url, { 'x-forwarded-for': '203.0.113.1' })).status, 400, 'IPv4')
+})
+
+t.test('the headers show the tighter of the two budgets', async (t) => {
+  const service = await testService(t, { env: { ...limited, RATE_LIMIT_IP_MAX: '2' } })
+  const from = async (subnet: number) => (await ask(service.url, { 'x-forwarded-for': `2001:db8:1:${subnet}::1` })).limits.slice(0, 2)
+
+  t.strictSame(await from(0), [2, 1])
+  for (let subnet = 1; subnet < 31; subnet++) await from(subnet)
+  t.strictSame(await from(31), [32, 0])
+})
+
+t.test('of X-Forwarded-For the last 20 entries are read, and none that a client can put before 20 gateways', async (t) => {
+  const service = await testService(t, { env: { ...limited, TRUST_PROXY: '127.0.0.1,10.0.0.0/8' } })
+  const chain = (client: string, gateways: number) => ({ 'x-forwarded-for': [client, ...Array<string>(gateways).fill('10.0.0.1')].join(', ') })
+
+  t.equal(await budget(service.url, [chain('203.0.113.1', 19)]), 5, 'the 20th entry is the client')
+  t.equal(await budget(service.url, [chain('203.0.113.2', 19)]), 5, 'and another one has another budget')
+  t.equal(await budget(service.url, Array.from({ length: 12 }, (_, i) => chain(`198.51.100.${i}`, 20))), 5, 'the 21st is nobody')
+  t.equal((await ask(service.url)).status, 429, 'all of them count as the peer')
+  t.equal((await ask(service.url, chain('203.0.113.3', 1000))).status, 429)
 })
 
 t.test('behind a trusted gateway two clients have two budgets, and a spoofing client has one', async (t) => {
