@@ -34,7 +34,7 @@ export async function growth (stores: Stores): Promise<Row[]> {
 
 async function bytesPerNumber (redis: Redis): Promise<Row[]> {
   atEnd(() => redis.disconnect())
-  const codes = redisCodeStore(redis, { ttlMs: 300_000, resendMs: 60_000, sendsPerHour: 5, sendsPerDay: 10, maxAttempts: 5 })
+  const codes = redisCodeStore(redis, { ttlMs: 300_000, resendMs: 60_000, sendsPerHour: 5, sendsPerDay: 10, maxAttempts: 5, guessesPerDay: 50 })
   const usedMemory = async () => Number(/used_memory:(\d+)/.exec(await redis.info('memory'))?.[1])
   const digest = 'x'.repeat(22)
   let numbers = 0

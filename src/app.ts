@@ -126,7 +126,8 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     resendMs: config.codeResendSeconds * 1000,
     sendsPerHour: config.codeSendsPerHour,
     sendsPerDay: config.codeSendsPerDay,
-    maxAttempts: config.codeMaxAttempts
+    maxAttempts: config.codeMaxAttempts,
+    guessesPerDay: config.codeGuessesPerDay
   }
   const users = usersRepository(app.db)
   const auth = authService(config, {

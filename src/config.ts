@@ -180,6 +180,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     codeResendSeconds: read.integer('CODE_RESEND_SECONDS', 60, 1, 3600),
     codeSendsPerHour: read.integer('CODE_SENDS_PER_HOUR', 5, 1, 1_000_000),
     codeSendsPerDay: read.integer('CODE_SENDS_PER_DAY', 10, 1, 1_000_000),
+    codeGuessesPerDay: read.integer('CODE_GUESSES_PER_DAY', 50, 1, 1_000_000),
     rateLimitIpMax: read.integer('RATE_LIMIT_IP_MAX', 30, 1, 1_000_000),
     rateLimitIpWindowSeconds: read.integer('RATE_LIMIT_IP_WINDOW_SECONDS', 60, 1, 86_400),
     smsGuard: read.choice('SMS_GUARD', ['enforce', 'observe', 'off'], 'enforce'),

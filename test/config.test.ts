@@ -36,6 +36,7 @@ const integers: Array<[name: string, key: keyof Config, fallback: number, min: n
   ['CODE_RESEND_SECONDS', 'codeResendSeconds', 60, 1, 3600],
   ['CODE_SENDS_PER_HOUR', 'codeSendsPerHour', 5, 1, 1_000_000],
   ['CODE_SENDS_PER_DAY', 'codeSendsPerDay', 10, 1, 1_000_000],
+  ['CODE_GUESSES_PER_DAY', 'codeGuessesPerDay', 50, 1, 1_000_000],
   ['SMS_TIMEOUT_MS', 'smsTimeoutMs', 5000, 100, 60_000],
   ['RATE_LIMIT_IP_MAX', 'rateLimitIpMax', 30, 1, 1_000_000],
   ['RATE_LIMIT_IP_WINDOW_SECONDS', 'rateLimitIpWindowSeconds', 60, 1, 86_400],

@@ -30,7 +30,8 @@ const codes = redisCodeStore(app.redis, {
   resendMs: config.codeResendSeconds * 1000,
   sendsPerHour: config.codeSendsPerHour,
   sendsPerDay: config.codeSendsPerDay,
-  maxAttempts: config.codeMaxAttempts
+  maxAttempts: config.codeMaxAttempts,
+  guessesPerDay: config.codeGuessesPerDay
 })
 const limiter = app.redis as unknown as { rateLimit (key: string, windowMs: number, max: number, ...more: boolean[]): Promise<unknown> }
 const limitKey = `address:${keyedDigest(config.codeSecret, 'address', '127.0.0.1')}`

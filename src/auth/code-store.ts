@@ -1,30 +1,31 @@
 /** Times are milliseconds since the epoch, by the clock of the service. */
 export interface CodeLimits {
   ttlMs: number
-  /** Shortest time between two sends. */
+  /** The cooldown: shortest time between two sends of a live code. */
   resendMs: number
   sendsPerHour: number
   sendsPerDay: number
+  /** Wrong guesses of one code. */
   maxAttempts: number
+  /** Wrong guesses at a number, in the day that begins with the first. */
+  guessesPerDay: number
 }
 
 /** A code dies this long after it was first sent, however often it is sent again. */
 export const maxLifeMs = 600_000
 /** A resend that would leave the code less than this (or than a whole shorter TTL) makes a new code. */
 export const minLeftMs = 120_000
-/** Sends to one number in a day; nothing clears this count. */
+/** Sends to one number in a day. No login clears this count. */
 export const sendsCeiling = 50
-/** Wrong guesses at a test number in a day; nothing clears this count. */
-export const guessesCeiling = 50
 export const hourMs = 3_600_000
 export const dayMs = 86_400_000
 
 export interface Issued {
   status: 'issued'
-  /** Of the code that goes out: the candidate's, or that of the code which is still alive. */
+  /** Of the code that goes out: the candidate's, or that of the live code. */
   nonce: string
   expiresAt: number
-  /** What takeBack needs to know of the state before; only the store reads it. */
+  /** The state before, for takeBack; only the store reads it. */
   undo: unknown
 }
 
@@ -39,24 +40,26 @@ export type Redeemed =
   | { status: 'none' }
 
 /**
- * Where pending codes and the counts of sends live. `key` stands for a number; each call is atomic and, in Redis, one
- * round trip. Throws unavailable when the store does not answer.
+ * Live codes and the counts of a number. `key` stands for the number. Each call is atomic and, in Redis, one round trip.
+ * Throws unavailable when the store does not respond.
  */
 export interface CodeStore {
   /**
-   * Counts a send and tells which code goes out: a live one again, or the candidate. At a test number no send counts or has
-   * to wait, but after too many wrong guesses in the day.
+   * Counts a send and returns the code that goes out: the live one again, or the candidate. The cooldown lasts as long as its
+   * code, so too_soon means that a live code is on its way. Sends to a test number neither count nor wait. After the last
+   * wrong guess of the day every send is refused.
    */
   issue (key: string, candidate: { nonce: string, digest: string }, now: number, isTest?: boolean): Promise<Issued | Refused>
-  /** Undoes an `issue` whose message was refused, no test number's; a code sent before works on, later sends are left alone. */
+  /** Undoes an `issue` whose message was refused, never a test number's. An earlier code works on; later sends stay as they are. */
   takeBack (key: string, issued: Issued): Promise<void>
   /**
-   * Compares a guess: the right one consumes the code and clears the caps, a wrong one costs an attempt. `testDigest` is that of
-   * the code of a test number, where every wrong guess counts toward its day, whether a code is pending or not.
+   * Compares a guess. A right one consumes the code and clears the caps. A wrong one costs an attempt of the code and a guess
+   * of the day; after the last of either the code is dead. `testDigest` is the digest of a test number's code: there each
+   * wrong guess counts, with a live code or without.
    */
   redeem (key: string, digest: string, now: number, testDigest?: string): Promise<Redeemed>
-  /** Undoes a `redeem` whose login failed, unless a newer code has come. */
+  /** Undoes a `redeem` whose login failed, unless a newer code exists. */
   putBack (key: string, undo: unknown): Promise<void>
-  /** Removes the pending code; the counts stay. */
+  /** Removes the live code and its cooldown. The counts stay. */
   forget (key: string): Promise<void>
 }

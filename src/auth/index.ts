@@ -38,7 +38,8 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
       language: sent.language,
       expires_in: sent.expiresInSeconds,
       expires_in_minutes: Math.ceil(sent.expiresInSeconds / 60),
-      retry_after: resendSeconds
+      // The cooldown ends with the code.
+      retry_after: Math.min(resendSeconds, sent.expiresInSeconds)
     }
   })
 

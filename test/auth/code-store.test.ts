@@ -6,14 +6,14 @@ import t, { type Test } from 'tap'
 import { digestCode, deriveCode, newNonce, phoneKey } from '../../src/auth/code.js'
 import { memoryCodeStore } from '../../src/auth/code-store.memory.js'
 import { redisCodeStore } from '../../src/auth/code-store.redis.js'
-import { dayMs, guessesCeiling, hourMs, sendsCeiling, type CodeLimits, type CodeStore, type Issued } from '../../src/auth/code-store.js'
+import { dayMs, hourMs, sendsCeiling, type CodeLimits, type CodeStore, type Issued } from '../../src/auth/code-store.js'
 import { connect } from '../../src/plugins/redis.js'
 import { parseRedisUrl, type RedisTarget } from '../../src/redis-url.js'
 import { startCluster } from '../helpers/redis-topologies.js'
 import { startRedis } from '../helpers/servers.js'
 import { testRedis } from '../helpers/service.js'
 
-const defaults: CodeLimits = { ttlMs: 300_000, resendMs: 60_000, sendsPerHour: 5, sendsPerDay: 10, maxAttempts: 5 }
+const defaults: CodeLimits = { ttlMs: 300_000, resendMs: 60_000, sendsPerHour: 5, sendsPerDay: 10, maxAttempts: 5, guessesPerDay: 50 }
 /** Limits under which only the code itself is looked at. */
 const many: CodeLimits = { ...defaults, sendsPerHour: 1000, sendsPerDay: 1000 }
 const start = Date.UTC(2026, 0, 1)
@@ -162,9 +162,93 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
     await send('a', start)
     t.strictSame(await issue('b', start), tooSoon(60_000))
     t.strictSame(await issue('b', start + 59_999), tooSoon(1))
-    t.match(await guess('a', start + 59_999), { status: 'right' }, 'what was refused has changed nothing')
-    t.strictSame(await issue('c', start + 59_999), tooSoon(1), 'a login does not end the cooldown')
-    t.match(await issue('c', start + 60_000), { status: 'issued', nonce: 'nonce-c' })
+    t.match(await issue('b', start + 60_000), { status: 'issued', nonce: 'nonce-a' })
+    t.match(await guess('a', start + 60_000), { status: 'right' }, 'what was refused has changed nothing')
+  })
+
+  t.test('the cooldown ends when the code is used, exhausted, deleted or expired', async (t) => {
+    const ends = {
+      used: async ({ guess }: ReturnType<typeof one>) => { await guess('a', start) },
+      exhausted: async ({ guess }: ReturnType<typeof one>) => { for (let i = 0; i < 5; i++) await guess('x', start) },
+      deleted: async ({ forget }: ReturnType<typeof one>) => { await forget() }
+    }
+    for (const [end, act] of Object.entries(ends)) {
+      const ended = one()
+      await ended.send('a', start)
+      await act(ended)
+      t.match(await ended.issue('b', start), { status: 'issued', nonce: 'nonce-b' }, end)
+    }
+    const { send, issue } = one({ ttlMs: 20_000 })
+    await send('a', start)
+    t.strictSame(await issue('b', start + 19_000), tooSoon(1000), 'no longer than the code lives')
+    t.match(await issue('b', start + 20_000), { status: 'issued', nonce: 'nonce-b' })
+  })
+
+  t.test('a code that is put back brings its cooldown along', async (t) => {
+    const { send, issue, redeem, putBack } = one()
+    await send('a', start)
+    await putBack(await redeem('a', start + 1000))
+    t.strictSame(await issue('b', start + 1000), tooSoon(59_000))
+    t.match(await issue('b', start + minute), { status: 'issued', nonce: 'nonce-a' })
+  })
+
+  t.test('exhausted codes use up the caps, and no cooldown is told in their place', async (t) => {
+    const { send, guess, issue } = one({ sendsPerHour: 3 })
+    for (let sends = 0; sends < 3; sends++) {
+      await send(`a${sends}`, start)
+      for (let guesses = 0; guesses < 5; guesses++) await guess('x', start)
+    }
+    t.strictSame(await issue('b', start), tooMany(hourMs))
+  })
+
+  t.test('after the last wrong guess of the day no code is compared and no send goes out, until the day is over', async (t) => {
+    const { send, issue, guess } = one({ guessesPerDay: 7 })
+    await send('a', start)
+    for (const left of [4, 3, 2, 1, 0]) t.strictSame(await guess('x', start + minute), wrong(left))
+    await send('b', start + 2 * minute)
+    t.strictSame(await guess('x', start + 2 * minute), wrong(1), 'no more than the day has left')
+    t.strictSame(await guess('x', start + 2 * minute), wrong(0))
+    t.strictSame(await guess('b', start + 2 * minute), none)
+    t.strictSame(await issue('c', start + 2 * minute), tooMany(dayMs - minute), 'the day begins with the first wrong guess')
+    t.strictSame(await issue('c', start + minute + dayMs - 1), tooMany(1))
+    t.match(await issue('c', start + minute + dayMs), { status: 'issued', nonce: 'nonce-c' })
+    t.strictSame(await guess('x', start + minute + dayMs), wrong(4))
+    t.match(await guess('c', start + minute + dayMs), { status: 'right' })
+  })
+
+  t.test('neither a login nor a cancelled send nor a code that is put back clears the wrong guesses of the day', async (t) => {
+    const { send, guess, redeem, putBack, takeBack } = one({ guessesPerDay: 4 })
+    await send('a', start)
+    t.strictSame(await guess('x', start), wrong(3))
+    await redeem('a', start)
+    const cancelled = await send('b', start)
+    t.strictSame(await guess('x', start), wrong(2))
+    await takeBack(cancelled)
+    await send('c', start)
+    t.strictSame(await guess('x', start), wrong(1))
+    await putBack(await redeem('c', start))
+    t.strictSame(await guess('x', start), wrong(0))
+    t.strictSame(await guess('c', start), none)
+  })
+
+  t.test('a guess without a live code is no wrong guess', async (t) => {
+    const { send, guess, redeem } = one({ guessesPerDay: 1 })
+    for (let guesses = 0; guesses < 10; guesses++) t.strictSame(await guess('x', start), none)
+    await send('a', start)
+    t.strictSame(await guess('x', start + 300_000), none)
+    await send('b', start + 300_000)
+    await redeem('b', start + 300_000)
+  })
+
+  t.test('a code that is put back after the last wrong guess of the day is not compared', async (t) => {
+    const { send, issue, guess, redeem, putBack } = one({ guessesPerDay: 1 })
+    await send('a', start)
+    const undo = await redeem('a', start)
+    await send('b', start)
+    t.strictSame(await guess('x', start), wrong(0))
+    await putBack(undo)
+    t.strictSame(await guess('a', start), none)
+    t.strictSame(await issue('c', start), tooMany(dayMs))
   })
 
   t.test('a clock that was set back makes nobody wait longer than the cooldown', async (t) => {
@@ -339,7 +423,7 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
     await redeem('a', start + minute)
     await takeBack(resent)
     t.strictSame(await guess('a', start + minute), none)
-    t.match(await issue('c', start + minute), { status: 'issued', nonce: 'nonce-c' }, 'the cooldown is that of the send before')
+    t.match(await issue('c', start + minute), { status: 'issued', nonce: 'nonce-c' }, 'without a code there is no cooldown')
   })
 
   t.test('taking back a send whose new code is gone meanwhile does not bring back the one it has replaced', async (t) => {
@@ -437,13 +521,35 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
     t.match(await guess('a', start), { status: 'right' })
   })
 
-  t.test('a forgotten code is gone; cooldown and counts stay', async (t) => {
+  t.test('a cancelled send gives nothing back to caps that a login has cleared since', async (t) => {
+    for (const limits of [{ sendsPerHour: 2 }, { sendsPerDay: 2 }]) {
+      const { send, issue, redeem, takeBack } = one({ resendMs: 1000, ...limits })
+      await send('a', start)
+      const cancelled = await send('a', start + 1000)
+      await redeem('a', start + 1000)
+      await send('b', start + 1000)
+      await takeBack(cancelled)
+      await send('b', start + 2000)
+      t.match(await issue('b', start + 3000), { status: 'too_many' })
+    }
+  })
+
+  t.test('a cancelled send leaves alone a code that was sent within the same millisecond', async (t) => {
+    const { send, issue, guess, redeem, takeBack } = one()
+    const cancelled = await send('a', start)
+    await redeem('a', start)
+    await send('b', start)
+    await takeBack(cancelled)
+    t.strictSame(await issue('c', start), tooSoon(60_000))
+    t.match(await guess('b', start), { status: 'right' })
+  })
+
+  t.test('a forgotten code is gone with its cooldown; the counts stay', async (t) => {
     const { send, issue, guess, forget } = one({ sendsPerHour: 2, sendsPerDay: 3 })
     await forget()
     await send('a', start)
     await forget()
     t.strictSame(await guess('a', start), none)
-    t.strictSame(await issue('b', start), tooSoon(60_000))
     t.match(await issue('b', start + minute), { status: 'issued', nonce: 'nonce-b' })
     t.strictSame(await issue('c', start + 2 * minute), tooMany(58 * minute))
     await send('c', start + hourMs)
@@ -506,7 +612,7 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
 
   t.test('after fifty wrong guesses a test number is closed until its day is over', async (t) => {
     const { issue, guess, miss } = oneTest()
-    await miss(guessesCeiling - 1, start)
+    await miss(defaults.guessesPerDay - 1, start)
     await issue('a', start + minute)
     t.match(await guess('fixed', start + minute), { status: 'right' }, 'the fiftieth is left, and a login does not clear the count')
     await issue('b', start + minute)
@@ -521,7 +627,7 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
   t.test('wrong guesses at a test number count where no code is pending too, right ones do not', async (t) => {
     const { issue, guess } = oneTest()
     for (let guesses = 0; guesses < 100; guesses++) t.strictSame(await guess('fixed', start), none)
-    for (let guesses = 1; guesses < guessesCeiling; guesses++) t.strictSame(await guess('x', start), none)
+    for (let guesses = 1; guesses < defaults.guessesPerDay; guesses++) t.strictSame(await guess('x', start), none)
     t.match(await issue('a', start), { status: 'issued' })
     t.strictSame(await guess('x', start + 300_000), none)
     t.strictSame(await issue('b', start + 300_000), tooMany(dayMs - 300_000))
@@ -529,11 +635,11 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
 
   t.test('the day of wrong guesses begins anew when it is over', async (t) => {
     const { issue, guess, miss } = oneTest()
-    await miss(guessesCeiling - 1, start)
-    await miss(guessesCeiling - 1, start + dayMs)
+    await miss(defaults.guessesPerDay - 1, start)
+    await miss(defaults.guessesPerDay - 1, start + dayMs)
     await issue('a', start + dayMs)
     t.match(await guess('fixed', start + dayMs), { status: 'right' })
-    for (let guesses = 0; guesses < guessesCeiling; guesses++) await guess('x', start + 2 * dayMs)
+    for (let guesses = 0; guesses < defaults.guessesPerDay; guesses++) await guess('x', start + 2 * dayMs)
     t.strictSame(await issue('a', start + 3 * dayMs - 1), tooMany(1))
   })
 
@@ -548,7 +654,7 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
     await putBack(await redeem())
     t.match(await guess('fixed', start), { status: 'right' })
     const undo = await redeem()
-    await miss(guessesCeiling, start)
+    await miss(defaults.guessesPerDay, start)
     await putBack(undo)
     t.strictSame(await guess('fixed', start), none)
     t.strictSame(await guess('x', start), none)
@@ -592,7 +698,8 @@ const limits: fc.Arbitrary<CodeLimits> = fc.record({
   resendMs: fc.constantFrom(1000, 60_000),
   sendsPerHour: fc.integer({ min: 1, max: 5 }),
   sendsPerDay: fc.integer({ min: 1, max: 8 }),
-  maxAttempts: fc.integer({ min: 1, max: 5 })
+  maxAttempts: fc.integer({ min: 1, max: 5 }),
+  guessesPerDay: fc.integer({ min: 1, max: 30 })
 })
 
 /** Runs the steps against a store and returns all that it answered. */

@@ -101,6 +101,7 @@ t.test('PostgreSQL hangs while somebody signs in: 503 in time, and the code work
   await other.query('LOCK TABLE users IN ACCESS EXCLUSIVE MODE')
   await isUnavailable(t, () => service.verify(phone, code), 'verify')
   await other.query('ROLLBACK')
+  t.equal((await service.send(phone)).body.code, 'resend_too_soon', 'the code is back with its cooldown')
   const { status, body } = await service.verify(phone, code)
   t.equal(status, 200)
   t.equal((await service.request('GET', '/api/v1/users/me', { token: body.access_token })).status, 200)

@@ -240,7 +240,37 @@ t.test('what cannot be a code is refused by its form and costs no attempt', asyn
   t.equal((await service.verify(phone, code)).status, 200)
 })
 
-t.test('CODE_MAX_ATTEMPTS is the number of wrong guesses', async (t) => {
+t.test('after CODE_GUESSES_PER_DAY wrong guesses no code of the number is compared for a day, whoever signs in meanwhile', async (t) => {
+  const start = Date.now()
+  let later = 0
+  const service = await testService(t, { env: { CODE_GUESSES_PER_DAY: '7' }, overrides: { clock: () => start + later } })
+  const phone = newPhone()
+  await service.send(phone)
+  for (const left of [4, 3]) t.equal((await service.verify(phone, wrongCode(service.codeOf(phone)))).body.attempts_remaining, left)
+  t.equal((await service.verify(phone, service.codeOf(phone))).status, 200)
+  await service.send(phone)
+  for (const left of [4, 3, 2, 1, 0]) t.equal((await service.verify(phone, wrongCode(service.codeOf(phone)))).body.attempts_remaining, left)
+
+  t.strictSame(...problemOf(await service.verify(phone, service.codeOf(phone)), 400, 'Bad Request', 'invalid_code'))
+  later = 100_000
+  t.strictSame(...problemOf(await service.send(phone), 429, 'Too Many Requests', 'too_many_sends', { retry_after: 86_300 }))
+  t.equal((await service.send(newPhone())).status, 200, 'other numbers go on')
+  later = 86_400_000
+  t.equal((await service.login(phone)).body.is_new_user, false)
+})
+
+t.test('of 500 wrong guesses at once, at a number with 3 left in its day, 3 are compared', async (t) => {
+  const service = await testService(t, { env: { CODE_GUESSES_PER_DAY: '3' } })
+  const phone = newPhone()
+  await service.send(phone)
+  const code = service.codeOf(phone)
+
+  const answers = await Promise.all(Array.from({ length: 500 }, () => service.verify(phone, wrongCode(code))))
+  t.strictSame(answers.map(({ body }) => body.attempts_remaining).filter((left) => left !== undefined).sort(), [0, 1, 2])
+  t.ok(answers.every(({ status, body }) => status === 400 && body.code === 'invalid_code'))
+})
+
+t.test('CODE_MAX_ATTEMPTS is the number of wrong guesses of a code', async (t) => {
   const service = await testService(t, { env: { CODE_MAX_ATTEMPTS: '2' } })
   const phone = newPhone()
   await service.send(phone)

@@ -213,6 +213,30 @@ t.test('429', async (t) => {
     t.equal((await service.send(phone)).status, 200)
   })
 
+  t.test('the cooldown ends with a code that is used, exhausted or deleted; resend_too_soon means that one is on its way', async (t) => {
+    const service = await serviceOnClock(t)
+    const phone = newPhone()
+    const { token } = await service.login(phone)
+    t.equal((await service.send(phone)).status, 200, 'used')
+    t.equal((await service.send(phone)).body.code, 'resend_too_soon')
+    for (let guesses = 0; guesses < 5; guesses++) await service.verify(phone, wrongCode(service.codeOf(phone)))
+    t.equal((await service.send(phone)).status, 200, 'exhausted')
+    t.equal((await service.request('DELETE', '/api/v1/users/me', { token })).status, 204)
+    t.equal((await service.send(phone)).status, 200, 'deleted')
+    t.equal((await service.send(phone)).body.code, 'resend_too_soon')
+    t.equal((await service.verify(phone, service.codeOf(phone))).status, 200)
+  })
+
+  t.test('a code that lives shorter than the cooldown ends it, and retry_after says so', async (t) => {
+    const service = await serviceOnClock(t, { CODE_TTL_SECONDS: '20' })
+    const phone = newPhone()
+    t.equal((await service.send(phone)).body.retry_after, 20)
+    service.at(5)
+    t.equal((await service.send(phone)).body.retry_after, 15)
+    service.at(20)
+    t.equal((await service.send(phone)).status, 200)
+  })
+
   t.test('five sends fit into the hour that begins with the first one', async (t) => {
     const service = await serviceOnClock(t)
     const phone = newPhone()
