@@ -8,12 +8,23 @@ import { serveMetrics } from './metrics-server.js'
 const stopSignals = ['SIGINT', 'SIGTERM'] as const
 export type StopSignal = typeof stopSignals[number]
 
+/** A signal that follows another one sooner is the same one once more, in milliseconds (CONTRACT, section 2). */
+const repeatMs = 1000
+
 /**
- * Calls `stop` at each SIGINT and SIGTERM. A worker hears of them from its primary alone: a terminal or a service manager
- * signals every process of a group, and what was meant once would count twice.
+ * Calls `stop` at SIGINT and SIGTERM, once for all signals within a second: a signal to a process group reaches this process
+ * directly and again through npm. A worker hears of signals from its primary alone, because its group receives them too.
  */
 export function onStopSignal (stop: (signal: StopSignal) => void) {
-  for (const signal of stopSignals) process.on(signal, () => { if (cluster.isPrimary) stop(signal) })
+  let isRepeat = false
+  const receive = (signal: StopSignal) => {
+    if (isRepeat) return
+    isRepeat = true
+    // The event loop may have been blocked meanwhile. It then runs timers first, signals next and immediates last.
+    setTimeout(() => setImmediate(() => { isRepeat = false }), repeatMs).unref()
+    stop(signal)
+  }
+  for (const signal of stopSignals) process.on(signal, () => { if (cluster.isPrimary) receive(signal) })
   if (cluster.isWorker) process.on('message', (message) => { for (const signal of stopSignals) if (message === signal) stop(signal) })
 }
 

@@ -11,25 +11,25 @@ import { serveMetrics } from './metrics-server.js'
 const closeDelayMs = 15_000
 
 /**
- * Builds the service and listens. SIGTERM drains it, a second one hastens that; SIGINT, from a person at a terminal, does not
- * wait for clients to go elsewhere. Either way everything in flight is answered before the process ends.
+ * Builds the service and listens. SIGTERM drains it, a second signal aborts the wait for clients to go elsewhere. SIGINT comes
+ * from a person at a terminal and does not wait for them. In each case requests in flight finish before the process ends.
  */
 export async function serve (config: Config, overrides: Overrides = {}, onClosed = async () => {}): Promise<{ app: FastifyInstance, port: number }> {
   const app = await buildApp(config, overrides)
-  const haste = new AbortController()
+  const abort = new AbortController()
   const delay = config.drainSeconds * 1000 + closeDelayMs
   const { close } = closeWithGrace({ delay, logger: false, skip: ['SIGINT', 'SIGTERM'] }, async ({ err }) => {
     if (err) {
       app.log.fatal({ event: 'crash', err }, 'ends after an error that nobody caught')
-      haste.abort()
+      abort.abort()
     }
-    await app.drain(config.drainSeconds, haste.signal)
+    await app.drain(config.drainSeconds, abort.signal)
     await app.close()
     await onClosed()
   })
   let isClosing = false
   onStopSignal((signal) => {
-    if (signal === 'SIGINT' || isClosing) haste.abort()
+    if (signal === 'SIGINT' || isClosing) abort.abort()
     if (!isClosing) close()
     isClosing = true
   })

@@ -1,7 +1,11 @@
 import { execFileSync } from 'node:child_process'
-import t from 'tap'
+import t, { type Test } from 'tap'
+import { holdLock } from './helpers/locks.js'
 import { client, newPhone, productionEnv, testDatabase, testRedis } from './helpers/service.js'
 import { listening, smsWebhook, startProcess, until } from './helpers/server-process.js'
+
+/** It is the sources that are to be covered. */
+const notCovered = { NODE_OPTIONS: undefined, NODE_V8_COVERAGE: undefined }
 
 t.test('what npm run build makes of the server signs in, in two workers, and shows its pages', async (t) => {
   execFileSync(process.execPath, ['bundle.js'], { stdio: ['ignore', 'ignore', 'inherit'] })
@@ -15,9 +19,7 @@ t.test('what npm run build makes of the server signs in, in two workers, and sho
       WEB_CONCURRENCY: '2',
       DOCS: 'true',
       DRAIN_SECONDS: '0',
-      // It is the sources that are to be covered.
-      NODE_OPTIONS: undefined,
-      NODE_V8_COVERAGE: undefined
+      ...notCovered
     }
   })
   const url = await listening(server)
@@ -26,4 +28,51 @@ t.test('what npm run build makes of the server signs in, in two workers, and sho
   t.equal((await fetch(`${url}/api/v1/users/me`, { headers: { authorization: `Bearer ${token}` } })).status, 200)
   for (const path of ['/openapi.json', '/docs', '/docs/static/swagger-ui.css']) t.equal((await fetch(url + path)).status, 200, path)
   t.equal(await server.stop(), 0)
+})
+
+/** A service started by npm in a process group of its own, and a request that waits in it for a lock. */
+async function startByNpm (t: Test, env: Record<string, string>) {
+  const [database, redis, webhook] = [await testDatabase(t), await testRedis(t), await smsWebhook(t)]
+  const server = startProcess(t, 'npm start', {
+    isGroup: true,
+    env: {
+      ...productionEnv(database.url, redis.url),
+      SMS_WEBHOOK_URL: webhook.url,
+      DRAIN_SECONDS: '600',
+      npm_config_update_notifier: 'false',
+      ...notCovered,
+      ...env
+    }
+  })
+  const url = await listening(server)
+  const { login, request } = client(url, webhook.sms)
+  const { token } = await login(newPhone())
+  const lock = await holdLock(t, database.url, 'SELECT FROM users FOR UPDATE')
+  const inFlight = request('PATCH', '/api/v1/users/me', { token, body: { full_name: 'In Flight' } })
+  await lock.isAwaited()
+  return { server, url, lock, inFlight }
+}
+
+for (const [workers, target, sign] of [['1', 'npm alone', 1], ['1', 'its group', -1], ['2', 'npm alone', 1], ['2', 'its group', -1]] as const) {
+  t.test(`under npm start with ${workers} worker(s) SIGTERM to ${target} drains once and loses no request`, async (t) => {
+    const { server, url, lock, inFlight } = await startByNpm(t, { WEB_CONCURRENCY: workers })
+    const status = async (path: string) => (await fetch(url + path, { headers: { connection: 'close' } })).status
+
+    process.kill(sign * server.pid, 'SIGTERM')
+    await until(async () => await status('/health/ready') === 503)
+    await lock.release()
+    t.match(await inFlight, { status: 200, body: { full_name: 'In Flight' } })
+    for (let round = 0; round < 20; round++) t.equal(await status('/health/live'), 200)
+    t.match(await server.abortDrain(), { code: 0, signal: null })
+  })
+}
+
+t.test('under npm start SIGINT to its group finishes the request in flight without a wait', async (t) => {
+  const { server, url, lock, inFlight } = await startByNpm(t, { WEB_CONCURRENCY: '2' })
+
+  server.kill('SIGINT')
+  await until(() => fetch(`${url}/health/live`).then(() => false, () => true))
+  await lock.release()
+  t.match(await inFlight, { status: 200, body: { full_name: 'In Flight' } })
+  t.match(await server.closed, { code: 0, signal: null })
 })

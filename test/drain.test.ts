@@ -3,7 +3,7 @@ import { Agent, request as httpRequest, type IncomingMessage } from 'node:http'
 import { json } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import { holdLock } from './helpers/locks.js'
-import { listening, logLines, smsWebhook, startProcess, until } from './helpers/server-process.js'
+import { listening, logLines, smsWebhook, startProcess, until, type ServiceProcess } from './helpers/server-process.js'
 import { client, newPhone, productionEnv, testDatabase, testRedis, testService } from './helpers/service.js'
 
 /** A server in production with a signed-in user, and a connection that is kept for the next request. */
@@ -32,17 +32,18 @@ const isRefused = (get: Get) => get('/health/live').then(() => false, ({ code }:
 const isDraining = (get: Get) => get('/health/ready').then(({ status }) => status === 503)
 
 /** Ended as it should, with nothing in its log to worry about. */
-async function endsWell (t: Test, { closed }: { closed: Promise<{ code: number | null, stderr: string, stdout: string }> }) {
+async function endsWell (t: Test, closed: ServiceProcess['closed']) {
   const { code, stderr, stdout } = await closed
   t.strictSame({ code, stderr }, { code: 0, stderr: '' })
   t.strictSame(logLines(stdout).filter(({ level }) => level as number >= 50), [])
 }
 
-t.test('while it drains everything is answered but readiness, and every answer ends its connection; a second SIGTERM hastens it', async (t) => {
+t.test('while it drains everything is answered but readiness, and every answer ends its connection; a second SIGTERM a second later aborts it', async (t) => {
   const { server, connections } = await startDrained(t, 600)
   const [kept, fresh] = [connections(true), connections(false)]
   t.equal((await kept()).connection, 'keep-alive')
 
+  server.kill('SIGTERM')
   server.kill('SIGTERM')
   await until(() => isDraining(fresh))
   const { isReused, ...first } = await kept()
@@ -54,9 +55,7 @@ t.test('while it drains everything is answered but readiness, and every answer e
     t.match(await kept(path, method), { status, connection: 'close' }, path)
   }
 
-  server.kill('SIGTERM')
-  await until(() => isRefused(fresh))
-  await endsWell(t, server)
+  await endsWell(t, server.abortDrain())
 })
 
 t.test('a request that came before the signal is answered, and its connection ends', async (t) => {
@@ -69,7 +68,7 @@ t.test('a request that came before the signal is answered, and its connection en
   await until(() => isRefused(fresh))
   await lock.release()
   t.match(await guarded, { status: 200, connection: 'close' })
-  await endsWell(t, server)
+  await endsWell(t, server.closed)
 })
 
 t.test('a request on a connection that lay idle when listening stopped is answered', async (t) => {
@@ -79,7 +78,7 @@ t.test('a request on a connection that lay idle when listening stopped is answer
   server.kill('SIGTERM')
   await until(() => isRefused(fresh))
   t.match(await kept(), { status: 200, connection: 'close', isReused: true })
-  await endsWell(t, server)
+  await endsWell(t, server.closed)
 })
 
 t.test('under load no request is lost, on kept connections or new ones, to clients that move over while it drains', async (t) => {
@@ -99,8 +98,7 @@ t.test('under load no request is lost, on kept connections or new ones, to clien
   moved.abort()
   await clients
   t.strictSame([...new Set(answers)], [200])
-  server.kill('SIGTERM')
-  await endsWell(t, server)
+  await endsWell(t, server.abortDrain())
 })
 
 t.test('a request that comes while it waits for a moment without connections is answered', async (t) => {
@@ -124,5 +122,5 @@ t.test('a request that comes while it waits for a moment without connections is 
 t.test('SIGINT ends at once, whatever DRAIN_SECONDS says', async (t) => {
   const { server } = await startDrained(t, 600)
   server.kill('SIGINT')
-  await endsWell(t, server)
+  await endsWell(t, server.closed)
 })

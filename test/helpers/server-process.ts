@@ -18,12 +18,13 @@ interface ProcessOptions {
 
 export type ServiceProcess = ReturnType<typeof startProcess>
 
-/** What is to be run in build/src; the last one is the bundle that npm run build makes of the server. */
-type Entry = 'server' | 'migrate' | 'dev' | 'openapi' | '../../dist/server'
+/** What is to be run in build/src; the last two are the bundle that npm run build makes of the server. */
+type Entry = 'server' | 'migrate' | 'dev' | 'openapi' | '../../dist/server' | 'npm start'
 
 /** Runs build/src/`entry`.js; ended by SIGTERM at the end of the test, if it still runs. */
 export function startProcess (t: Test, entry: Entry, { env, cwd, isGroup = false }: ProcessOptions = {}) {
-  const child = spawn(process.execPath, [resolve('build/src', `${entry}.js`)], {
+  const [command, args] = entry === 'npm start' ? ['npm', ['start']] : [process.execPath, [resolve('build/src', `${entry}.js`)]]
+  const child = spawn(command, args, {
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: isGroup,
@@ -56,6 +57,13 @@ export function startProcess (t: Test, entry: Entry, { env, cwd, isGroup = false
     },
     /** Sends a signal; to the whole group, as a terminal does, if it has one. */
     kill: (signal: NodeJS.Signals) => process.kill(isGroup ? -pid : pid, signal),
+    /** Repeats SIGTERM until it ends: one that arrives at least a second after the first aborts the drain. */
+    async abortDrain () {
+      let isOver = false
+      closed.then(() => { isOver = true })
+      await until(() => isOver || (child.kill('SIGTERM'), isOver))
+      return await closed
+    },
     /** Ends it by SIGTERM and tells its exit code. */
     stop
   }
