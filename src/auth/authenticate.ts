@@ -56,8 +56,8 @@ export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, marks, cl
   }
 
   const expiresInSeconds = Math.min(lifetimes.jwtTtlSeconds, lifetimes.sessionMaxSeconds)
-  app.decorate('signToken', ({ id, market, issuedAt }) => ({
-    token: app.jwt.sign({ user_id: id, market, iat: issuedAt, exp: issuedAt + expiresInSeconds } as object),
+  app.decorate('signToken', ({ id, market, sessionStart }) => ({
+    token: app.jwt.sign({ user_id: id, market, iat: sessionStart, exp: sessionStart + expiresInSeconds } as object),
     expiresInSeconds
   }))
 
@@ -74,16 +74,16 @@ export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, marks, cl
       remembered.set(authorization, user)
     }
     if (user.expiresAt <= now) return done(problem('invalid_token'))
-    const { id, issuedAt } = user
+    const { id, sessionStart } = user
 
     findActive(id, (error, lastLogin) => {
       if (error) return done(error)
       if (lastLogin === undefined) return done(problem('invalid_token'))
       request.user = user
       // The token of the latest login needs no look at the mark.
-      if (issuedAt === lastLogin) return done()
+      if (sessionStart === lastLogin) return done()
       marks.find(id).then(
-        (mark) => { done(issuedAt > mark ? undefined : problem('invalid_token')) },
+        (mark) => { done(sessionStart > mark ? undefined : problem('invalid_token')) },
         done)
     })
   })

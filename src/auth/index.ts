@@ -44,8 +44,8 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
   })
 
   app.post('/verify-code', { schema: verifyCodeSchema, onRequest: app.limitAddress }, async (request) => {
-    const { user, isNew, market, issuedAt } = await auth.verifyCode(request.body.phone, request.body.verification_code, audit(request))
-    const { token, expiresInSeconds } = app.signToken({ id: user.id, market, issuedAt })
+    const { user, isNew, market, sessionStart } = await auth.verifyCode(request.body.phone, request.body.verification_code, audit(request))
+    const { token, expiresInSeconds } = app.signToken({ id: user.id, market, sessionStart })
     return {
       success: true as const,
       message: 'Signed in.',

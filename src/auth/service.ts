@@ -104,7 +104,7 @@ export function authService (config: Config, { db, users, codes, marks, guard, s
     },
 
     /**
-     * Trades a code for a login. `issuedAt` is the last_login it wrote, in seconds since the epoch.
+     * Trades a code for a login. `sessionStart` is the last_login it wrote, in seconds since the epoch.
      * Throws invalid_request, unsupported_phone, invalid_code, unavailable; rate_limited for a test number that logs in too often.
      */
     async verifyCode (input: string, code: string, audit: Audit) {
@@ -121,7 +121,7 @@ export function authService (config: Config, { db, users, codes, marks, guard, s
         // The login stands, whether it is counted or not.
         if (isFirst && !testCode) await guard?.verified(phone, market, clock()).catch(() => undefined)
         audit('login', { userId: user.id, phone }, { is_new_user: isNew })
-        return { user, isNew, market, issuedAt: epochSeconds(user.lastLogin) }
+        return { user, isNew, market, sessionStart: epochSeconds(user.lastLogin) }
       } catch (error) {
         await codes.putBack(key, redeemed.undo)
         if (isProblem(error)) audit('limit_hit', { phone }, { limit: 'test_phone' })
@@ -132,12 +132,12 @@ export function authService (config: Config, { db, users, codes, marks, guard, s
     /**
      * Signs a user out on every device. The mark is left before the row is committed: without either, nothing has changed.
      */
-    async logout ({ id, issuedAt }: AuthenticatedUser, audit: Audit) {
+    async logout ({ id, sessionStart }: AuthenticatedUser, audit: Audit) {
       const phone = await db.atomically(async (tx) => {
         const user = await users.logout(tx, id)
         if (!user) throw problem('invalid_token')
         // A token of an earlier system may be younger than the row says.
-        await marks.leave(id, Math.max(epochSeconds(user.lastLogin), issuedAt))
+        await marks.leave(id, Math.max(epochSeconds(user.lastLogin), sessionStart))
         return user.phone
       })
       audit('logout', { userId: id, phone })

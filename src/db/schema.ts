@@ -1,9 +1,15 @@
 import { sql } from 'drizzle-orm'
-import { boolean, index, integer, pgTable, serial, timestamp, uniqueIndex, varchar } from 'drizzle-orm/pg-core'
+import { boolean, customType, index, integer, pgTable, serial, timestamp, uniqueIndex, varchar } from 'drizzle-orm/pg-core'
+
+/** SERIAL, or BIGSERIAL in a table of an earlier system, whose values pg hands out as text. A token carries up to 2^53 - 1. */
+const userId = customType<{ data: number, driverData: number | string, notNull: true, default: true }>({
+  dataType: () => 'serial',
+  fromDriver: Number
+})
 
 /** Shared with other systems and taken as found: never add a column here. */
 export const users = pgTable('users', {
-  id: serial('id').primaryKey(),
+  id: userId('id').primaryKey(),
   phoneNumber: varchar('phone_number', { length: 20 }).unique('users_phone_number_key').notNull(),
   fullName: varchar('full_name', { length: 255 }),
   profileImageUrl: varchar('profile_image_url', { length: 500 }),

@@ -33,7 +33,7 @@ export function addressesRepository (db: Database) {
 
   const rows = sql<unknown[][]>`json_agg(${row} ORDER BY ${addresses.isDefault} DESC, ${sql.join(newestFirst, sql`, `)})`
   const lists = db.select({ userId: addresses.userId, rows }).from(addresses)
-    .where(sql`${addresses.userId} = ANY(${placeholder('userIds')}::int[])`).groupBy(addresses.userId)
+    .where(sql`${addresses.userId} = ANY(${placeholder('userIds')}::bigint[])`).groupBy(addresses.userId)
     .prepare(db.statementName('addresses_of_users'))
   const findList = batched(maxLists, async (userIds) => {
     const found = await lists.execute({ userIds: `{${userIds.join()}}` })

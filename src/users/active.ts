@@ -18,7 +18,7 @@ export function activeUsers (db: Database, count: (users: number, seconds: numbe
   const lastLogins = sql<Record<number, number | null> | null>`
     json_object_agg(${users.id}, floor(extract(epoch from ${users.lastLogin}))) FILTER (WHERE ${users.isActive})`
   const query = db.select({ lastLogins }).from(users)
-    .where(sql`${users.id} = ANY(${sql.placeholder('ids')}::int[])`).prepare(db.statementName('active_users'))
+    .where(sql`${users.id} = ANY(${sql.placeholder('ids')}::bigint[])`).prepare(db.statementName('active_users'))
 
   return batched(maxBatch, async (ids) => {
     const start = performance.now()

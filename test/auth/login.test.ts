@@ -108,7 +108,7 @@ for (const flag of ['FALSE', 'NULL']) {
     const phone = newPhone()
     const [{ id }] = await service.sql(
       `INSERT INTO users (phone_number, is_active, is_verified, last_login) VALUES ($1, ${flag}, ${flag}, '2020-01-01') RETURNING id`, [phone]) as [Json]
-    const { token: early } = service.app.signToken({ id, market: 'kg', issuedAt: seconds(Date.now()) })
+    const { token: early } = service.app.signToken({ id, market: 'kg', sessionStart: seconds(Date.now()) })
     await isRefusedEverywhere(t, service, early)
     await service.send(phone)
     await isRefusedEverywhere(t, service, early)
