@@ -68,7 +68,7 @@ export const ProblemSchema = Type.Object({
   retry_after: Type.Optional(Type.Integer({ description: 'Seconds after which to try again.' })),
   attempts_remaining: Type.Optional(Type.Integer({ description: 'Guesses that the live code has left; at 0 it is dead.' })),
   errors: Type.Optional(Type.Array(Type.Object({
-    field: Type.String({ description: 'JSON pointer (RFC 6901) to the member of the body.' }),
+    field: Type.String({ description: 'JSON pointer (RFC 6901) to the member of the body; empty for the whole body.' }),
     message: Type.String()
   })))
 }, { title: 'Problem' })

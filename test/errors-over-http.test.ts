@@ -260,7 +260,7 @@ t.test('types are never coerced', async (t) => {
   for (const isDefault of ['true', 1, 0, null, '']) {
     await refused('POST', addresses, { title: 'Home', full_address: 'Street 1', is_default: isDefault }, '/is_default')
   }
-  for (const body of ['[]', 'null', 'true', '"phone"', '1', `["${newPhone()}"]`]) await refused('POST', send, body, '/')
+  for (const body of ['[]', 'null', 'true', '"phone"', '1', `["${newPhone()}"]`]) await refused('POST', send, body, '')
   t.equal((await service.request('GET', addresses, { token })).body.total, 0)
 })
 
@@ -282,14 +282,22 @@ t.test('errors names each member at fault once, and says what is wrong with it',
     { field: '/phone', message: 'must be a string' }, { field: '/language', message: 'must be a string' }
   ])
   t.strictSame(await errorsOf('PATCH', me, { full_name: 1, profile_image_url: 'ftp://example.com/' }), [
-    { field: '/full_name', message: 'must be a string' }, { field: '/profile_image_url', message: 'does not have the expected form' }
+    { field: '/full_name', message: 'must be a string' }, { field: '/profile_image_url', message: 'must be an http or https URL of a host name with a dot, without user and password' }
   ])
   t.strictSame(await errorsOf('POST', addresses, { full_address: ' ', street: 'x'.repeat(201), is_default: 'yes' }), [
     { field: '/title', message: 'is required' },
-    { field: '/full_address', message: 'does not have the expected form' },
+    { field: '/full_address', message: 'must not be blank' },
     { field: '/street', message: 'must have at most 200 characters' },
     { field: '/is_default', message: 'must be a boolean' }
   ])
+})
+
+t.test('a member that a keyword without words of its own refuses is named all the same', async (t) => {
+  const schema = { body: { type: 'object', properties: { count: { type: 'integer', minimum: 1 } } } }
+  const counting = await testService(t, { overrides: { async routes (app) { app.post('/count', { schema }, async () => ({})) } } })
+
+  isProblem(t, await counting.request('POST', '/count', { body: { count: 0 } }), { status: 422, code: 'invalid_request' },
+    { errors: [{ field: '/count', message: 'does not have the expected form' }] })
 })
 
 t.test('text that PostgreSQL cannot keep as it came is invalid_request', async (t) => {
@@ -340,7 +348,7 @@ t.test('an empty body is no body, with a JSON content type too', async (t) => {
   t.equal((await service.request('GET', me, { token: await signedIn(), ...json })).status, 200)
   for (const path of [send, verify]) {
     for (const options of [{}, json]) {
-      isProblem(t, await service.request('POST', path, options), { status: 422, code: 'invalid_request' }, { errors: [{ field: '/', message: 'must be an object' }] })
+      isProblem(t, await service.request('POST', path, options), { status: 422, code: 'invalid_request' }, { errors: [{ field: '', message: 'must be an object' }] })
     }
   }
 })

@@ -2,6 +2,7 @@ import type { FastifyError, FastifyReply, FastifyRequest, FastifySchemaValidatio
 import fp from 'fastify-plugin'
 import { clientAddress } from '../client-address.js'
 import { isProblem, problem, problemBody, type Problem, type ProblemCode } from '../errors.js'
+import { formatComplaints, notBlank } from '../schemas.js'
 import { isDatabaseUnavailable } from './database.js'
 
 /** Seconds a client should wait before it tries again after a 503. */
@@ -12,21 +13,23 @@ const frameworkCodes: Record<string, ProblemCode> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported_media_type'
 }
 
+const anyComplaint = () => 'does not have the expected form'
 /** What is wrong with a member, by the keyword of JSON Schema that refused it. */
 const complaints: Record<string, (params: Record<string, unknown>) => string> = {
   required: () => 'is required',
   type: ({ type }) => `must be ${type === 'object' ? 'an' : 'a'} ${type}`,
   enum: ({ allowedValues }) => `must be one of ${(allowedValues as string[]).join(', ')}`,
   minLength: () => 'must not be empty',
-  maxLength: ({ limit }) => `must have at most ${limit} characters`
+  maxLength: ({ limit }) => `must have at most ${limit} characters`,
+  format: ({ format }) => formatComplaints[format as keyof typeof formatComplaints],
+  pattern: ({ pattern }) => pattern === notBlank ? 'must not be blank' : anyComplaint()
 }
-const anyComplaint = () => 'does not have the expected form'
 
 /** Each member at fault by its JSON pointer (RFC 6901), with the first thing that is wrong with it. */
 function fieldErrors (validation: FastifySchemaValidationError[]) {
   const errors = new Map<string, string>()
   for (const { instancePath, keyword, params } of validation) {
-    const field = keyword === 'required' ? `${instancePath}/${params.missingProperty}` : instancePath || '/'
+    const field = keyword === 'required' ? `${instancePath}/${params.missingProperty}` : instancePath
     if (!errors.has(field)) errors.set(field, (complaints[keyword] ?? anyComplaint)(params))
   }
   return [...errors].map(([field, message]) => ({ field, message }))

@@ -25,11 +25,11 @@ const exampleFields = {
 }
 const exampleChanges = { title: 'Office', apartment: null }
 
-const NewAddressSchema = Type.Object({ title: RequiredText(100), full_address: RequiredText(500), ...optionalFields },
+const NewAddressSchema = Type.Object({ title: RequiredText(100), full_address: RequiredText(500, 'multiline-text'), ...optionalFields },
   { title: 'NewAddress', examples: [exampleFields] })
 const AddressChangesSchema = Type.Object({
   title: Type.Optional(RequiredText(100)),
-  full_address: Type.Optional(RequiredText(500)),
+  full_address: Type.Optional(RequiredText(500, 'multiline-text')),
   ...optionalFields
 }, { title: 'AddressChanges', examples: [exampleChanges] })
 

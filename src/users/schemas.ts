@@ -63,7 +63,7 @@ export const patchUserSchema = {
   ...guarded,
   body: Type.Object({
     full_name: Type.Optional(Nullable(RequiredText(255))),
-    profile_image_url: Type.Optional(Nullable(Type.String({ maxLength: 500, format: 'http-url' }))),
+    profile_image_url: Type.Optional(Nullable(Type.String({ maxLength: 500, format: 'picture-url' }))),
     language: Type.Optional(LanguageSchema)
   }, { examples: [exampleChanges] }),
   response: {

@@ -122,7 +122,7 @@ for (const [method, isChange] of writes) {
       t.equal(answer.headers.get('cache-control'), 'no-store')
     }
     for (const field of Object.keys(limits)) {
-      for (const value of [5, true, [], {}, ['a'], 'a\0b', '\ud800']) await refuses({ ...required, [field]: value }, shownAs(field, value))
+      for (const value of [5, true, [], {}, ['a'], 'a\0b', '\ud800', 'a\tb', 'a\u001b[31mb', 'a\u009bb', 'a\u202eb', 'a\u2066b', 'a\rb']) await refuses({ ...required, [field]: value }, shownAs(field, value))
     }
     for (const field of Object.keys(required)) {
       for (const value of ['', ' ', '\t\n', null]) await refuses({ ...required, [field]: value }, shownAs(field, value))
@@ -130,6 +130,21 @@ for (const [method, isChange] of writes) {
     for (const value of [null, 'true', 1, 0, []]) await refuses({ ...required, is_default: value }, shownAs('is_default', value))
     for (const body of ['null', '[]', '"a"', '5', '']) await refuses(body, body)
     t.strictSame(await rows(), before)
+  })
+
+  t.test(`${method} takes line breaks in full_address alone`, async (t) => {
+    const { request, create } = await person(await testService(t))
+    const path = isChange ? (await create()).id : ''
+    for (const text of ['Chuy 1\nOsh', 'Chuy 1\r\nOsh\r\n']) {
+      const { body } = await request(method, path, { ...required, full_address: text })
+      t.equal(body.address.full_address, text, 'stored as it came')
+      for (const field of Object.keys(limits).filter((name) => name !== 'full_address')) {
+        const refused = await request(method, path, { ...required, [field]: text })
+        t.match(refused, { status: 422, body: { errors: [{ field: `/${field}`, message: /control characters, line breaks/ }] } })
+      }
+    }
+    const { body } = await request(method, path, { ...required, full_address: 'a\u001bb' })
+    t.match(body.errors, [{ field: '/full_address', message: /control characters other than line breaks/ }])
   })
 
   t.test(`${method} ignores members that the contract does not name`, async (t) => {

@@ -170,17 +170,17 @@ t.test('422 names each field once, in words of our own', async (t) => {
   t.strictSame(await create({}), [{ field: '/title', message: 'is required' }, { field: '/full_address', message: 'is required' }])
   t.strictSame(await create({ title: '', full_address: ' ', street: 'a'.repeat(201), city: 7, is_default: 'x' }), [
     { field: '/title', message: 'must not be empty' },
-    { field: '/full_address', message: 'does not have the expected form' },
+    { field: '/full_address', message: 'must not be blank' },
     { field: '/street', message: 'must have at most 200 characters' },
     { field: '/city', message: 'must be a string' },
     { field: '/is_default', message: 'must be a boolean' }
   ])
   const { body } = await service.request('PATCH', '/api/v1/users/me', { token, body: { language: 'zz', profile_image_url: 'javascript:alert(1)' } })
   t.strictSame(body.errors, [
-    { field: '/profile_image_url', message: 'does not have the expected form' },
+    { field: '/profile_image_url', message: 'must be an http or https URL of a host name with a dot, without user and password' },
     { field: '/language', message: 'must be one of ru, en, ky' }
   ])
-  t.strictSame((await service.request('PATCH', '/api/v1/users/me', { token, body: '[]' })).body.errors, [{ field: '/', message: 'must be an object' }])
+  t.strictSame((await service.request('PATCH', '/api/v1/users/me', { token, body: '[]' })).body.errors, [{ field: '', message: 'must be an object' }])
 })
 
 t.test('a body that pollutes prototypes is refused wherever it hides, and nothing is polluted', async (t) => {
@@ -249,7 +249,7 @@ t.test('NUL and halves of surrogate pairs are refused before SQL, other Unicode 
     ] as const) t.equal((await service.request(method, path, { token, body })).status, 422, `${path} ${body}`)
   }
   t.equal(queries() - before, queries.guards(), 'only the guard asked PostgreSQL')
-  for (const name of ['Айгүл', '山田 太郎', '👩‍👩‍👧', 'e\u0301', '\u202egnp.exe', 'a\u2028b', '\ufeffx', '\u007f', '\uffff', '"\\\'--;', '😀'.repeat(255)]) {
+  for (const name of ['Айгүл', '山田 太郎', '👩‍👩‍👧', 'e\u0301', 'a\u2028b', '\ufeffx', '\uffff', '"\\\'--;', '😀'.repeat(255)]) {
     const { status, body } = await service.request('PATCH', '/api/v1/users/me', { token, body: { full_name: name } })
     t.strictSame([status, body.full_name], [200, name])
   }

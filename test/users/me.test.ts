@@ -107,23 +107,31 @@ async function refuses (t: Test, { patch, row }: Person, field: string, value: u
   t.strictSame(await row(), before, 'nothing is written')
 }
 
+const hiddenCharacters = ['\u0001', '\b', '\t', '\u001b[31m', '\u007f', '\u0085', '\u009b', '\u202a', '\u202b',
+  '\u202c', '\u202d', '\u202e', '\u2066', '\u2067', '\u2068', '\u2069']
 const accepted = {
-  full_name: ['a', 'Айбек Асанов', ' spaced ', 'я'.repeat(255), '😀'.repeat(255), null],
+  full_name: ['a', 'Айбек Асанов', 'محمد علی\u200cزاده', '\u200fדנה\u200e', '👩\u200d🔬', ' spaced ', 'я'.repeat(255), '😀'.repeat(255), null],
   profile_image_url: [
-    'https://example.com/a.png', 'http://localhost:9000/a', 'HTTPS://EXAMPLE.COM/%D1%8F?x=1&y=[2]#z', 'https://пример.рф/я.png',
+    'https://example.com/a.png', 'http://pictures.example.com:9000/a', 'https://example.com./a', 'https://a_b.example.com/@', 'HTTPS://EXAMPLE.COM/%D1%8F?x=1&y=[2]#z', 'https://пример.рф/я.png',
     `https://example.com/${'a'.repeat(480)}`, null
   ],
   language: ['ru', 'en', 'ky']
 }
 const refused = {
-  full_name: ['', ' ', '\t\n', 'я'.repeat(256), '😀'.repeat(256), 'a\0b', '\ud800', 5, true, [], {}, ['a']],
+  full_name: ['', ' ', '\t\n', 'я'.repeat(256), '😀'.repeat(256), 'a\0b', '\ud800', 5, true, [], {}, ['a'],
+    ...hiddenCharacters.map((character) => `a${character}b`), 'a\nb', 'a\r\nb'],
   profile_image_url: [
     '', 'a', '/a.png', '//example.com/a.png', 'example.com/a.png', 'https://', 'https:///', 'https:example.com', 'http://[::1', 'https://a:b:c/',
     'javascript:alert(1)', 'JavaScript:alert(1)', 'data:image/png;base64,AA==', 'ftp://example.com/a', 'file:///etc/passwd', 'blob:https://example.com/1',
     'https://example.com/a b', ' https://example.com/', 'https://example.com/ ', 'https://exa mple.com/', 'https://example.com/\u00a0', 'https://example.com/\u2028',
     'https://example.com/\n', 'https://example.com/\t', 'https://example.com/\0', 'https://example.com/\u0001', 'https://example.com/\u001b[31m',
     'https://example.com/\u007f', 'https://example.com/\u0085', 'https://example.com/\ud800',
-    'https://example.com/">', 'https://example.com/<b>', 'https://example.com/\\', `https://example.com/${'a'.repeat(481)}`, 5, true, [], {}
+    'https://example.com/">', 'https://example.com/<b>', 'https://example.com/\\', `https://example.com/${'a'.repeat(481)}`, 5, true, [], {},
+    'https://example.com/\u202egnp.exe', 'https://localhost/a', 'http://LOCALHOST:9000/a', 'https://localhost./a', 'https://intranet/a.png', 'https://example..com/',
+    'http://127.0.0.1/', 'http://127.1/', 'http://2130706433/', 'http://0x7f000001/', 'http://0x7f.1/', 'http://017700000001/', 'http://127.0.0.1./',
+    'http://127%2e0%2e0%2e1/', 'http://１２７.0.0.1/', 'http://①②⑦。0。0。1/', 'https:////10.0.0.1/', 'http://169.254.169.254/latest/meta-data', 'http://[::1]/',
+    'http://[::ffff:7f00:1]:80/', 'http://[2001:db8::1]/a.png', 'https://user:password@example.com/', 'https://user@example.com/', 'https://:@127.0.0.1/',
+    'https://example.com:0/', 'https://example.com:65536/'
   ],
   language: ['', 'RU', 'zz', 'ru ', 'english', null, 1, ['ru']]
 }
