@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import http from 'node:http'
+import type { Socket } from 'node:net'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { LogController, type FastifyInstance, type FastifyPluginAsync } from 'fastify'
 import type { DestinationStream } from 'pino'
@@ -16,6 +17,8 @@ import { leewaySeconds } from './auth/token.js'
 import { trustedProxies } from './client-address.js'
 import type { Config } from './config.js'
 import { problem } from './errors.js'
+import { createServer } from './http/server.js'
+import { connectionLimits } from './limits/by-connection.js'
 import { loggerOptions } from './logger.js'
 import cors, { openRefusal } from './plugins/cors.js'
 import database from './plugins/database.js'
@@ -27,7 +30,7 @@ import { shedLoad } from './plugins/overload.js'
 import problems, { refuseUnknownPath, sendProblem } from './plugins/problem.js'
 import rateLimit from './plugins/rate-limit.js'
 import redis from './plugins/redis.js'
-import { answerConnect, answerUnreadable } from './plugins/sockets.js'
+import { answerUnreadable } from './plugins/sockets.js'
 import { profileRoutes } from './profile/index.js'
 import { addressesRepository } from './profile/repository.js'
 import { formats } from './schemas.js'
@@ -45,17 +48,8 @@ export interface Overrides {
   routes?: FastifyPluginAsync
 }
 
-/** Longest header block and body that are read, in bytes. */
-const maxHeaderBytes = 16_384
+/** Longest body that is read, in bytes. */
 const maxBodyBytes = 16_384
-/** Longest time the headers of a request, and all of it, may take to arrive, and how often that is looked at, in milliseconds. */
-const headersTimeoutMs = 10_000
-const requestTimeoutMs = 30_000
-const timeoutsCheckedMs = 5000
-/** An idle connection is kept longer than by a gateway, 60 s mostly, so that it is not closed while a request comes in. */
-const keepAliveTimeoutMs = 72_000
-/** Longest silence on a connection with a request; more than the longest SMS_TIMEOUT_MS. */
-const connectionTimeoutMs = 75_000
 /** Longest value of a parameter of the path; an id has ten digits. */
 const maxParamLength = 100
 
@@ -65,6 +59,7 @@ const verifyTokenPath = /^(?:https?:\/\/[^/?#]*)?((?:\/api\/v1)?\/auth\/verify-t
 /** The whole service, not yet listening. */
 export async function buildApp (config: Config, overrides: Overrides = {}): Promise<FastifyInstance> {
   const clock = overrides.clock ?? Date.now
+  const connections = connectionLimits()
   const app = Fastify({
     logger: { ...loggerOptions(config.logLevel), ...(overrides.logStream && { stream: overrides.logStream }) },
     logController: new LogController({ disableRequestLogging: true }),
@@ -76,17 +71,6 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     },
     trustProxy: trustedProxies(config.trustProxy),
     bodyLimit: maxBodyBytes,
-    requestTimeout: requestTimeoutMs,
-    keepAliveTimeout: keepAliveTimeoutMs,
-    connectionTimeout: connectionTimeoutMs,
-    // Two Authorization headers become one that is malformed. A missing Host is no concern of ours.
-    http: {
-      maxHeaderSize: maxHeaderBytes,
-      joinDuplicateHeaders: true,
-      requireHostHeader: false,
-      headersTimeout: headersTimeoutMs,
-      connectionsCheckingInterval: timeoutsCheckedMs
-    },
     routerOptions: { maxParamLength },
     return503OnClosing: false,
     // Gateways append the path they ask about, escapes and all.
@@ -95,13 +79,13 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
       if (openRefusal(config, request, reply)) return
       sendProblem(error.code === 'FST_ERR_MAX_PARAM_LENGTH' ? problem('not_found') : error, request, reply)
     },
-    clientErrorHandler: answerUnreadable,
+    serverFactory: (handle) => createServer(connections.guard(handle, (err) => {
+      app.log.error({ event: 'error', err }, 'a request could not be handled, its connection is closed')
+    })),
+    clientErrorHandler: (error, socket) => answerUnreadable(error, socket as Socket, connections.canRespond(socket as Socket)),
     ajv: { customOptions: { coerceTypes: false, useDefaults: false, removeAdditional: false, allErrors: true, formats } }
   }).withTypeProvider<TypeBoxTypeProvider>()
 
-  // The default answer of Node to an unknown expectation is a bare 417.
-  app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response))
-  app.server.on('connect', answerConnect)
   for (const method of http.METHODS) {
     if (!app.supportedMethods.includes(method)) app.addHttpMethod(method)
   }

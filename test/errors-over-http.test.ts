@@ -371,8 +371,8 @@ t.test('a wrong method is told before the token and the body are looked at', asy
     '/health/ready': 'GET, HEAD'
   })) {
     for (const method of METHODS) {
-      if (allow.split(', ').includes(method) || method === 'HEAD') continue
-      const type = method === 'CONNECT' ? [] : ['Content-Type: application/json', 'Content-Length: 1']
+      if (allow.split(', ').includes(method) || ['HEAD', 'CONNECT'].includes(method)) continue
+      const type = ['Content-Type: application/json', 'Content-Length: 1']
       const answer = await rawRequest(service.url, `${head(`${method} ${path}`, 'Authorization: bad', ...type)}{`)
       isProblem(t, answer, { status: 405, code: 'method_not_allowed' })
       t.equal(answer.headers.get('allow'), allow, `${method} ${path}`)
@@ -411,8 +411,7 @@ t.test('whatever bytes come first, an answer is problem details', async () => {
 
 t.test('a request that did not arrive in time is answered as problem details', async (t) => {
   const service = await testService(t)
-  t.equal(service.app.server.requestTimeout, 30_000)
-  // Node looks for late requests every half minute; here it is told of one.
+  // Node looks for late requests itself; here it is told of one.
   service.app.server.once('connection', (socket: Socket) => service.app.server.emit('clientError', Object.assign(new Error(), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }), socket))
   isProblem(t, await rawRequest(service.url, ''), { status: 408, code: 'request_timeout' })
 })
@@ -447,11 +446,4 @@ t.test('an expectation that nobody knows, no Host and HTTP/1.0 disturb nothing',
     t.strictSame({ status: answer.status, body: answer.body }, { status: 200, body: { status: 'ok' } }, bytes)
   }
   isProblem(t, await rawRequest(service.url, head(`GET ${me}`, 'Expect: something')), { status: 401, code: 'token_missing' })
-})
-
-t.test('CONNECT is answered like any other method, and opens no tunnel', async (t) => {
-  isProblem(t, await rawRequest(service.url, head('CONNECT example.com:443')), { status: 404, code: 'not_found' })
-  isProblem(t, await rawRequest(service.url, head('CONNECT /auth/verify-token')), { status: 401, code: 'token_missing' })
-  const { token } = await service.login(newPhone())
-  t.equal((await rawRequest(service.url, `${head('CONNECT /auth/verify-token', `Authorization: Bearer ${token}`)}${head('GET /health/live')}`)).body.valid, true)
 })

@@ -1,10 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import http from 'node:http'
 import type { Socket } from 'node:net'
-import type { Duplex } from 'node:stream'
 import { problem, problemBody, type ProblemCode } from '../errors.js'
 
-/** How long a client has to read a last answer before its connection is cut, in milliseconds. */
+/** How long a client may take to read the last response before its connection is destroyed, in milliseconds. */
 const lingerMs = 1000
 
 const parserErrors: Record<string, ProblemCode> = {
@@ -12,9 +11,13 @@ const parserErrors: Record<string, ProblemCode> = {
   ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout'
 }
 
-/** Answers what Node's parser could not read as a request (RFC 9457 here too), and ends the connection. */
-export function answerUnreadable (error: NodeJS.ErrnoException & { rawPacket?: unknown }, socket: Socket) {
+/**
+ * Responds with problem details (RFC 9457) to what Node's parser could not read as a request, and ends the connection. Without
+ * `canRespond` it only ends the connection: the client would take the bytes for the response to another request.
+ */
+export function answerUnreadable (error: NodeJS.ErrnoException & { rawPacket?: unknown }, socket: Socket, canRespond: boolean) {
   if (error.code === 'ECONNRESET' || !socket.writable) return
+  if (!canRespond) return endConnection(socket)
   const answer = problem(parserErrors[String(error.code)] ?? 'bad_request')
   const requestId = randomUUID()
   const isHead = (error.rawPacket as Buffer | undefined)?.toString('latin1', 0, 5) === 'HEAD '
@@ -31,18 +34,8 @@ export function answerUnreadable (error: NodeJS.ErrnoException & { rawPacket?: u
   ].join('\r\n'))
 }
 
-/** Answers CONNECT, of which Node hands over the bare socket, like any other method; no tunnel opens. */
-export function answerConnect (this: http.Server, request: http.IncomingMessage, socket: Duplex) {
-  const response = new http.ServerResponse(request)
-  response.assignSocket(socket as Socket)
-  response.shouldKeepAlive = false
-  response.once('finish', () => endConnection(socket))
-  socket.on('error', socket.destroy)
-  this.emit('request', request, response)
-}
-
-/** Ends a connection that Node no longer looks after; a client that keeps its side open is cut off. */
-function endConnection (socket: Duplex, lastBytes = '') {
+/** Ends a connection that Node no longer reads, also for a client that keeps its side open. */
+function endConnection (socket: Socket, lastBytes = '') {
   socket.end(lastBytes)
   setTimeout(() => socket.destroy(), lingerMs).unref()
 }

@@ -1,13 +1,15 @@
-import { connect } from 'node:net'
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import type { FastifyInstance } from 'fastify'
 import type { Answer, Json } from './service.js'
 
 export interface RawAnswer { status: number, headers: Record<string, string>, text: string }
 
 /**
  * Writes bytes to a service as they are, and ends its side where `isEnded`. Reads the first final answer, at once or when the
- * service has closed the connection; undefined where it does so without one. Rejects after 5 s of silence.
+ * service has closed the connection; undefined where it does so without one. Rejects after `silenceMs` without a byte.
  */
-export async function raw ({ url }: { url: string }, bytes: string | Buffer, { isEnded = false, isReadToClose = false } = {}): Promise<RawAnswer | undefined> {
+export async function raw ({ url }: { url: string }, bytes: string | Buffer, { isEnded = false, isReadToClose = false, silenceMs = 5000 } = {}): Promise<RawAnswer | undefined> {
   const { hostname, port } = new URL(url)
   const request = Buffer.from(bytes as string, 'latin1')
   const isHead = request.subarray(0, 5).toString() === 'HEAD '
@@ -18,7 +20,7 @@ export async function raw ({ url }: { url: string }, bytes: string | Buffer, { i
       socket.destroy()
       resolve(readAnswer(text, isHead))
     }
-    socket.setTimeout(5000, () => {
+    socket.setTimeout(silenceMs, () => {
       socket.destroy()
       reject(new Error(`no answer to ${JSON.stringify(request.toString('latin1').slice(0, 2000))}`))
     })
@@ -54,3 +56,49 @@ export async function rawRequest (url: string, bytes: string | Buffer, { isEnded
 
 /** The head of a request, closed by an empty line; `headers` as they are to stand in it, repeated ones included. */
 export const head = (requestLine: string, ...headers: string[]) => [`${requestLine} HTTP/1.1`, 'Host: localhost', 'Connection: close', ...headers, '', ''].join('\r\n')
+
+/** A connection, opened while no other one is, on which a test writes bytes as they are; `closed` resolves with all that was read. */
+export async function openConnection ({ app, url }: { app: FastifyInstance, url: string }) {
+  const { hostname, port } = new URL(url)
+  const accepted = once(app.server, 'connection') as Promise<[Socket]>
+  const socket = connect(Number(port), hostname).setEncoding('latin1').on('error', () => {})
+  let text = ''
+  socket.on('data', (chunk: string) => { text += chunk })
+  const closed = new Promise<string>((resolve) => { socket.on('close', () => resolve(text)) })
+  const [peer] = await accepted
+  return {
+    socket,
+    closed,
+    get text () { return text },
+    /** Writes each part after the service has read the one before. */
+    async write (...parts: string[]) {
+      let length = peer.bytesRead
+      for (const part of parts) {
+        socket.write(part, 'latin1')
+        length += part.length
+        // A socket that the service destroyed reads no more.
+        while (peer.bytesRead < length && !peer.destroyed) await new Promise(setImmediate)
+      }
+    },
+    /** The statuses of the responses, in order, once there are `count` or the connection is closed. */
+    async statuses (count = Infinity) {
+      const read = () => [...text.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, status]) => Number(status))
+      while (read().length < count && !socket.closed) await Promise.race([once(socket, 'data'), closed])
+      return read()
+    }
+  }
+}
+
+/** Opens many connections, 100 at a time as no listener takes thousands at once, and writes the bytes of each. */
+export async function openMany ({ url }: { url: string }, count: number, bytes: (index: number) => string): Promise<Socket[]> {
+  const { hostname, port } = new URL(url)
+  const sockets: Socket[] = []
+  while (sockets.length < count) {
+    await Promise.all(Array.from({ length: Math.min(100, count - sockets.length) }, async () => {
+      const socket = connect(Number(port), hostname).on('error', () => {})
+      socket.write(bytes(sockets.push(socket) - 1), 'latin1')
+      await once(socket, 'connect')
+    }))
+  }
+  return sockets
+}

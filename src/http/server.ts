@@ -1,0 +1,33 @@
+import http from 'node:http'
+
+/** Longest header block, in bytes. */
+const maxHeaderBytes = 16_384
+/** Longest time that the head of a request, and the whole request, may take to arrive, and how often Node checks, in milliseconds. */
+const headersTimeoutMs = 10_000
+const requestTimeoutMs = 30_000
+const timeoutsCheckedMs = 5000
+/** An idle connection lives longer than at a gateway, 60 s mostly, so that it does not close while a request comes in. */
+const keepAliveTimeoutMs = 72_000
+/** Longest silence on a connection with a request; more than the longest SMS_TIMEOUT_MS. */
+const connectionTimeoutMs = 75_000
+
+/**
+ * Node's HTTP server with the bounds of this service. It has no listener for `connect` and `upgrade`: Node then closes the
+ * connection of a CONNECT (CONTRACT, section 4) and takes an upgrade for the plain request that it also is.
+ */
+export function createServer (handle: http.RequestListener): http.Server {
+  const server = http.createServer({
+    maxHeaderSize: maxHeaderBytes,
+    // Two Authorization headers become one malformed header. A missing Host does no harm here.
+    joinDuplicateHeaders: true,
+    requireHostHeader: false,
+    headersTimeout: headersTimeoutMs,
+    requestTimeout: requestTimeoutMs,
+    connectionsCheckingInterval: timeoutsCheckedMs,
+    keepAliveTimeout: keepAliveTimeoutMs
+  }, handle)
+  server.timeout = connectionTimeoutMs
+  // Node's default response to an unknown expectation is a bare 417.
+  server.on('checkExpectation', (request, response) => server.emit('request', request, response))
+  return server
+}
