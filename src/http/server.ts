@@ -27,6 +27,8 @@ export function createServer (handle: http.RequestListener): http.Server {
     keepAliveTimeout: keepAliveTimeoutMs
   }, handle)
   server.timeout = connectionTimeoutMs
+  // Node would drop header lines past the thousandth, Authorization among them. The bound in bytes is enough.
+  server.maxHeadersCount = 0
   // Node's default response to an unknown expectation is a bare 417.
   server.on('checkExpectation', (request, response) => server.emit('request', request, response))
   return server

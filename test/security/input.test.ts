@@ -99,6 +99,17 @@ t.test('headers over 16 KiB are 431, a body over 16 KiB is 413, whether announce
   isProblem(t, await raw(service, chunked), 413, 'payload_too_large', 'in chunks')
 })
 
+t.test('no header line within 16 KiB is lost, however many come before it', async (t) => {
+  const { service, bearer } = await signedIn(t)
+  for (const line of ['a:', 'X-Short: 1']) {
+    const lines = Array.from({ length: Math.floor(15_000 / (line.length + 2)) }, () => line)
+
+    t.equal((await raw(service, bytes({ headers: [...lines, bearer] })))?.status, 200, `${lines.length} lines`)
+    await raw(service, post(JSON.stringify({ phone: newPhone() }), [...lines, json, 'X-Forwarded-For: 203.0.113.77'], '/auth/send-verification'))
+    t.match(JSON.parse(service.log.findLast((line) => line.includes('code_sent')) as string), { client: '203.0.113.77' })
+  }
+})
+
 t.test('a parameter over 100 characters, or one that is no id, is 404 before any SQL', async (t) => {
   const { service, token } = await signedIn(t)
   const queries = countQueries(service)
