@@ -19,6 +19,7 @@ import type { Config } from './config.js'
 import { problem } from './errors.js'
 import { createServer } from './http/server.js'
 import { connectionLimits } from './limits/by-connection.js'
+import { boundBodies, unfinishedBodies } from './limits/unfinished-bodies.js'
 import { loggerOptions } from './logger.js'
 import cors, { openRefusal } from './plugins/cors.js'
 import database from './plugins/database.js'
@@ -59,7 +60,8 @@ const verifyTokenPath = /^(?:https?:\/\/[^/?#]*)?((?:\/api\/v1)?\/auth\/verify-t
 /** The whole service, not yet listening. */
 export async function buildApp (config: Config, overrides: Overrides = {}): Promise<FastifyInstance> {
   const clock = overrides.clock ?? Date.now
-  const connections = connectionLimits()
+  const bodies = unfinishedBodies()
+  const connections = connectionLimits(bodies)
   const app = Fastify({
     logger: { ...loggerOptions(config.logLevel), ...(overrides.logStream && { stream: overrides.logStream }) },
     logController: new LogController({ disableRequestLogging: true }),
@@ -101,6 +103,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   await app.register(database, config)
   await app.register(redis, config)
   await app.register(metrics, config)
+  boundBodies(app, bodies)
   await app.register(rateLimit, config)
   const marks = app.redis ? redisLogoutMarks(app.redis, config.sessionMaxSeconds + leewaySeconds) : memoryLogoutMarks()
   await app.register(authenticate, { ...config, marks, clock })

@@ -4,8 +4,8 @@ import http from 'node:http'
 const maxHeaderBytes = 16_384
 /** Longest time that the head of a request, and the whole request, may take to arrive, and how often Node checks, in milliseconds. */
 const headersTimeoutMs = 10_000
-const requestTimeoutMs = 30_000
-const timeoutsCheckedMs = 5000
+const requestTimeoutMs = 15_000
+const timeoutsCheckedMs = 1000
 /** An idle connection lives longer than at a gateway, 60 s mostly, so that it does not close while a request comes in. */
 const keepAliveTimeoutMs = 72_000
 /** Longest silence on a connection with a request; more than the longest SMS_TIMEOUT_MS. */

@@ -1,5 +1,6 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import type { UnfinishedBodies } from './unfinished-bodies.js'
 
 /** Most requests that wait for their response on one connection (CONTRACT, section 4). */
 const maxUnanswered = 16
@@ -11,22 +12,36 @@ interface Connection {
 }
 
 /** What one connection may do. It counts on Node's `request` event, before Fastify, so no route is left out. */
-export function connectionLimits () {
+export function connectionLimits (bodies: UnfinishedBodies) {
   const connections = new WeakMap<Socket, Connection>()
 
   function connectionOf (socket: Socket) {
     let connection = connections.get(socket)
     if (connection === undefined) {
       connections.set(socket, connection = { unanswered: 0, newest: undefined })
+      socket.once('close', () => forget(socket))
     }
     return connection
+  }
+
+  function forget (socket: Socket) {
+    const connection = connectionOf(socket)
+    if (connection.newest) bodies.delete(connection.newest.req)
+    connection.newest = undefined
   }
 
   function onFinish (this: ServerResponse<IncomingMessage>) {
     const { req } = this
     const connection = connectionOf(req.socket)
     connection.unanswered--
-    if (connection.newest === this && req.complete) connection.newest = undefined
+    if (connection.newest !== this) return
+    if (req.complete) {
+      connection.newest = undefined
+    } else if (req.socket.writable) {
+      // The connection stays open, and Node reads the rest of a body that the response did not wait for.
+      bodies.add(req)
+      req.once('end', () => forget(req.socket))
+    }
   }
 
   return {

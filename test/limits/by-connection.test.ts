@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { createServer } from '../../src/http/server.js'
 import { connectionLimits } from '../../src/limits/by-connection.js'
+import { unfinishedBodies } from '../../src/limits/unfinished-bodies.js'
 import { holdLock } from '../helpers/locks.js'
 import { openConnection, raw } from '../helpers/raw.js'
 import { newPhone, testService } from '../helpers/service.js'
@@ -152,7 +153,7 @@ t.test('16 pipelined requests are answered on every route, the 17th closes the c
 
 t.test('requests behind the 17th are not worked on', async (t) => {
   const handled: string[] = []
-  const { guard } = connectionLimits()
+  const { guard } = connectionLimits(unfinishedBodies())
   const url = await listen(t, guard(({ url }) => { handled.push(String(url)) }, () => {}))
 
   await raw({ url }, Array.from({ length: 100 }, (_, i) => request(`GET /${i}`)).join(''))
@@ -161,7 +162,7 @@ t.test('requests behind the 17th are not worked on', async (t) => {
 
 t.test('an error in a request event closes its connection and nothing else', async (t) => {
   const errors: unknown[] = []
-  const { guard } = connectionLimits()
+  const { guard } = connectionLimits(unfinishedBodies())
   const url = await listen(t, guard(({ url }, response) => {
     if (url === '/bug') throw new Error('a bug')
     response.end()

@@ -1,31 +1,25 @@
 import { once } from 'node:events'
 import { Agent, request as httpRequest, type ClientRequest, type IncomingMessage } from 'node:http'
-import { connect, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { json } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import { migrate } from '../../src/db/migrate.js'
 import { maxInFlight } from '../../src/plugins/overload.js'
 import { holdLock } from '../helpers/locks.js'
+import { openConnection, openMany } from '../helpers/raw.js'
 import { isRunning, until } from '../helpers/server-process.js'
 import { startTestPostgres } from '../helpers/servers.js'
-import { newPhone, testDatabase, testService, type Json, type Service } from '../helpers/service.js'
+import { newPhone, testService, type Json, type Service } from '../helpers/service.js'
 
-const inFlight = async ({ app }: Service) => (await app.metrics.getSingleMetric('phone_auth_http_requests_in_flight')?.get())?.values[0]?.value
+const gauge = async ({ app }: Service, name: string) => (await app.metrics.getSingleMetric(name)?.get())?.values[0]?.value
+const inFlight = (service: Service) => gauge(service, 'phone_auth_http_requests_in_flight')
+const unfinished = (service: Service) => gauge(service, 'phone_auth_http_unfinished_bodies')
 
-/** Opens a connection for every request; a body of two bytes is announced where there is one, and not sent. */
-function opener (t: Test, { url }: Service, token: string) {
+/** Opens a connection for every request. */
+function opener (t: Test, { url }: Service, token = '') {
   const agent = new Agent({ keepAlive: false })
   t.teardown(() => agent.destroy())
-  return (method: string, path: string, hasBody = false) => {
-    const request = httpRequest(url + path, {
-      agent,
-      method,
-      headers: { authorization: `Bearer ${token}`, ...(hasBody && { 'content-type': 'application/json', 'content-length': 2 }) }
-    })
-    if (hasBody) request.flushHeaders()
-    else request.end()
-    return request
-  }
+  return (method: string, path: string) => httpRequest(url + path, { agent, method, headers: { authorization: `Bearer ${token}` } }).end()
 }
 
 async function answerOf (request: ClientRequest) {
@@ -33,44 +27,70 @@ async function answerOf (request: ClientRequest) {
   return { status: response.statusCode, type: response.headers['content-type'], retryAfter: response.headers['retry-after'], body: await json(response) as Json }
 }
 
-/** Makes many requests, some at a time, for no listener takes thousands of connections at once; returns the answers to come. */
+/** Makes many requests, 100 at a time as no listener takes thousands of connections at once; returns the responses to come. */
 async function flood (count: number, open: () => ClientRequest) {
-  const requests: ClientRequest[] = []
-  const answers: Array<Promise<Awaited<ReturnType<typeof answerOf>> | undefined>> = []
-  while (requests.length < count) {
+  const answers: Array<ReturnType<typeof answerOf>> = []
+  while (answers.length < count) {
     await Promise.all(Array.from({ length: 100 }, async () => {
       const request = open()
-      requests.push(request)
-      answers.push(answerOf(request).catch(() => undefined))
+      answers.push(answerOf(request))
       const [socket] = await once(request, 'socket') as [Socket]
       if (socket.connecting) await once(socket, 'connect')
     }))
   }
-  return { requests, answers }
+  return answers
 }
 
 const refused = { status: 503, type: 'application/problem+json; charset=utf-8', retryAfter: '2', body: { code: 'unavailable', retry_after: 2 } }
 
-t.test('so many requests are worked on at once; what comes on top is 503 at once, probes are not, and it is over when they end', async (t) => {
+t.test('2,000 requests are worked on at once, pipelined ones and those of clients that have gone included; further ones are 503', async (t) => {
+  let deliver = () => {}
+  const delivered = new Promise<void>((resolve) => { deliver = resolve })
+  let held = 0
+  const service = await testService(t, { overrides: { sms: () => { held++; return delivered } } })
+  const open = opener(t, service)
+  const send = () => {
+    const body = JSON.stringify({ phone: newPhone() })
+    return `POST /auth/send-verification HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`
+  }
   t.ok(maxInFlight >= 1000)
-  const service = await testService(t)
-  const { token } = await service.login(newPhone())
-  const open = opener(t, service, token)
-  const { requests, answers } = await flood(maxInFlight, () => open('PATCH', '/api/v1/users/me', true))
-  await until(async () => await inFlight(service) === maxInFlight)
 
+  const sockets: Socket[] = []
+  for (let sent = 16; sent <= maxInFlight; sent += 16) {
+    sockets.push(...await openMany(service, 1, () => Array.from({ length: 16 }, send).join('')))
+    await until(() => held === sent)
+  }
+  t.equal(await inFlight(service), maxInFlight)
+  sockets.forEach((socket, index) => { if (index % 2) socket.destroy() })
   for (const [method, path] of [['GET', '/api/v1/users/me'], ['GET', '/auth/verify-token/x'], ['POST', '/auth/send-verification'], ['GET', '/auth/markets']] as const) {
     t.match(await answerOf(open(method, path)), refused, path)
   }
   t.match(await answerOf(open('GET', '/health/live')), { status: 200 })
   t.match(await answerOf(open('GET', '/health/ready')), { status: 200, body: { status: 'ok' } })
 
-  // Half of the clients go away, the others send what they announced.
-  requests.forEach((request, index) => index % 2 ? request.end('[]') : request.destroy())
-  const statuses = (await Promise.all(answers)).map((answer) => answer?.status)
-  t.strictSame(statuses, requests.map((_, index) => index % 2 ? 422 : undefined))
+  deliver()
   await until(async () => await inFlight(service) === 0)
-  t.match(await answerOf(open('GET', '/auth/verify-token')), { status: 200 })
+  t.match(await answerOf(open('GET', '/auth/markets')), { status: 200 })
+  for (const socket of sockets) socket.destroy()
+})
+
+t.test('requests that wait for their body, or for a client that does not read, do not count', async (t) => {
+  const service = await testService(t)
+  const { token } = await service.login(newPhone())
+  const head = `HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer ${token}\r\n`
+
+  const sending = await openConnection(service)
+  const deaf = await openConnection(service)
+  deaf.socket.pause()
+  await deaf.write(`GET /api/v1/users/me ${head}\r\n`.repeat(16))
+  await sending.write(`PATCH /api/v1/users/me ${head}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{`)
+  await until(async () => await unfinished(service) === 1)
+  await until(async () => await inFlight(service) === 0)
+  await sending.write('}')
+  t.strictSame(await sending.statuses(1), [200])
+  t.strictSame([await unfinished(service), await inFlight(service)], [0, 0])
+  sending.socket.destroy()
+  deaf.socket.destroy()
 })
 
 t.test('with a frozen PostgreSQL every request is answered 503, the process lives, and all is well when it thaws', async (t) => {
@@ -86,33 +106,31 @@ t.test('with a frozen PostgreSQL every request is answered 503, the process live
   t.teardown(() => signal('SIGCONT'))
 
   signal('SIGSTOP')
-  const { answers } = await flood(maxInFlight + 500, () => open('GET', '/auth/verify-token'))
+  const answers = await flood(maxInFlight + 500, () => open('GET', '/auth/verify-token'))
   t.match(await answerOf(open('GET', '/health/live')), { status: 200 })
-  t.strictSame([...new Set((await Promise.all(answers)).map((answer) => `${answer?.status} ${answer?.type} ${answer?.retryAfter} ${answer?.body.code}`))],
+  t.strictSame([...new Set((await Promise.all(answers)).map((answer) => `${answer.status} ${answer.type} ${answer.retryAfter} ${answer.body.code}`))],
     ['503 application/problem+json; charset=utf-8 2 unavailable'])
   signal('SIGCONT')
   await until(async () => (await answerOf(open('GET', '/auth/verify-token'))).status === 200)
   await until(async () => await inFlight(service) === 0)
 })
 
-t.test('pipelined requests whose client goes away before its answers are not counted for ever', async (t) => {
-  const database = await testDatabase(t)
-  const service = await testService(t, { database })
+t.test('a request counts until its work is done, also after its client has gone', async (t) => {
+  const service = await testService(t)
   const { token } = await service.login(newPhone())
-  const lock = await holdLock(t, database.url, 'LOCK TABLE users')
-  const client = connect(Number(new URL(service.url).port), '127.0.0.1')
-  const [socket] = await once(service.app.server, 'connection') as [Socket]
-  client.write(`GET /auth/verify-token HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer ${token}\r\n\r\n`.repeat(3))
+  const lock = await holdLock(t, service.database.url, 'LOCK TABLE users')
+
+  const { socket, closed, write } = await openConnection(service)
+  await write(`GET /auth/verify-token HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer ${token}\r\n\r\n`.repeat(3))
   await lock.isAwaited()
-  t.equal(await inFlight(service), 1)
-  client.destroy()
-  await once(socket, 'close')
-  t.equal(await inFlight(service), 0)
+  socket.destroy()
+  await closed
+  t.equal(await inFlight(service), 3)
   await lock.release()
-  t.equal((await service.request('GET', '/auth/verify-token', { token })).status, 200)
+  await until(async () => await inFlight(service) === 0)
 })
 
-t.test('every answer is taken off the count: refused, not found, not allowed, preflights and broken requests', async (t) => {
+t.test('every response takes its request off the count: refused, not found, not allowed, preflights and broken requests', async (t) => {
   const service = await testService(t, { env: { CORS_ORIGINS: 'https://app.example.com' } })
   const preflight = { origin: 'https://app.example.com', 'access-control-request-method': 'GET' }
   for (const [method, path, headers] of [

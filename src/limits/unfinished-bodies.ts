@@ -1,0 +1,82 @@
+import type { IncomingMessage } from 'node:http'
+import type { FastifyInstance } from 'fastify'
+import { Gauge } from 'prom-client'
+import { problem } from '../errors.js'
+
+/** Longest time that a body may take to arrive, in milliseconds (CONTRACT, section 4). */
+const bodyTimeoutMs = 5000
+/** Overdue bodies end together, at most so often, in milliseconds. */
+const sweepMs = 50
+/** Most bodies that a process waits for at once; 16 MiB at most. An honest body mostly arrives with its head, so it is never one of them. */
+const maxUnfinished = 1000
+
+export type UnfinishedBodies = ReturnType<typeof unfinishedBodies>
+
+/**
+ * The bodies that a process waits for, each for five seconds at most. Beyond the bound the oldest one ends, not the newest:
+ * a client that sends many slow bodies shuts out its own, not those that arrive.
+ */
+export function unfinishedBodies () {
+  /** When the wait for each body began; the oldest comes first. */
+  const began = new Map<IncomingMessage, number>()
+  let timer: NodeJS.Timeout | undefined
+
+  /** Ends the wait. A reader of the body gets the error and responds; without a reader the response was given before. */
+  function end (request: IncomingMessage) {
+    began.delete(request)
+    if (request.listenerCount('error') > 0) request.emit('error', problem('request_timeout'))
+    else request.socket.destroy()
+  }
+
+  function sweep () {
+    const now = performance.now()
+    timer = undefined
+    for (const [request, start] of began) {
+      if (now - start < bodyTimeoutMs) return schedule(start + bodyTimeoutMs - now)
+      end(request)
+    }
+  }
+
+  /** After a stall Node runs timers before it reads what has arrived meanwhile: the sweep waits until that is read. */
+  function schedule (ms: number) {
+    timer ??= setTimeout(() => setImmediate(sweep), Math.max(ms, sweepMs)).unref()
+  }
+
+  return {
+    /** Begins to wait for the rest of a body. */
+    add (request: IncomingMessage) {
+      const [oldest] = began.size >= maxUnfinished ? began.keys() : []
+      if (oldest) end(oldest)
+      began.set(request, performance.now())
+      schedule(bodyTimeoutMs)
+    },
+    /** The body is there, or nobody waits for it any more. */
+    delete: (request: IncomingMessage) => { began.delete(request) },
+    get size () { return began.size }
+  }
+}
+
+const hasBody = ({ headers }: IncomingMessage) => headers['transfer-encoding'] !== undefined || Number(headers['content-length']) > 0
+
+/** Bounds the wait for the bodies that the routes of `app` read; a body that arrived during the onRequest hooks costs nothing. */
+export function boundBodies (app: FastifyInstance, bodies: UnfinishedBodies) {
+  app.addHook('preParsing', ({ raw }, _reply, _payload, done) => {
+    if (!raw.complete && hasBody(raw)) bodies.add(raw)
+    done()
+  })
+  app.addHook('preValidation', ({ raw }, _reply, done) => {
+    bodies.delete(raw)
+    done()
+  })
+  // A body that cannot be parsed does not reach validation.
+  app.addHook('onSend', ({ raw }, _reply, _payload, done) => {
+    bodies.delete(raw)
+    done()
+  })
+  app.metrics.registerMetric(new Gauge({
+    name: 'phone_auth_http_unfinished_bodies',
+    help: 'Bodies that have not arrived yet',
+    registers: [],
+    collect () { this.set(bodies.size) }
+  }))
+}
