@@ -2,11 +2,10 @@ import { hkdfSync, randomBytes } from 'node:crypto'
 import { isIP } from 'node:net'
 import proxyAddr from '@fastify/proxy-addr'
 import { messageProblems } from './auth/sms/text.js'
+import { keyIssue } from './config/keys.js'
+import { settingsWarnings } from './config/warnings.js'
 import { parseRedisUrl } from './redis-url.js'
 import { readTestPhones } from './test-phones.js'
-
-/** The value that .env.example carries, known to everybody. */
-export const exampleJwtSecret = 'replace-me-with-at-least-32-random-bytes'
 
 /** A wrong environment; `problems` names every variable at fault and never shows a secret value. */
 export class ConfigError extends Error {
@@ -29,9 +28,9 @@ function isWebhookSecret (value: string) {
 
 export type Config = ReturnType<typeof loadConfig>
 
-/** Reads one variable at a time and gathers what is wrong with them. Empty counts as not set. */
+/** Reads one variable at a time and gathers the issues. A blank one counts as unset; trailing line ends are removed. */
 function reader (env: NodeJS.ProcessEnv, problems: string[]) {
-  const text = (name: string) => env[name] || undefined
+  const text = (name: string) => env[name]?.trim() ? env[name].replace(/[\r\n]+$/, '') : undefined
 
   const choice = <T extends string>(name: string, values: readonly T[], fallback: T): T => {
     const value = text(name) ?? fallback
@@ -78,7 +77,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
   const nodeEnv = read.choice('NODE_ENV', ['production', 'development', 'test'], 'production')
   const isProduction = nodeEnv === 'production'
   const required = (...names: string[]) => {
-    for (const name of names) if (!env[name]) problems.push(`${name} is required`)
+    for (const name of names) if (!read.text(name)) problems.push(`${name} is required`)
   }
 
   const databaseUrl = read.url('DATABASE_URL', ['postgres:', 'postgresql:'])
@@ -95,12 +94,13 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
   if (isProduction) required('JWT_SECRET')
   const jwtSecretPrevious = readSecret('JWT_SECRET_PREVIOUS')
   const codeSecret = readSecret('CODE_SECRET')
+  if (isProduction && codeSecret === jwtSecret) problems.push('JWT_SECRET and CODE_SECRET must differ')
 
   function readSecret (name: string) {
     const value = read.text(name)
     if (value === undefined || !isProduction) return value
-    if (Buffer.byteLength(value) < 32) problems.push(`${name} must have at least 32 bytes`)
-    if (value === exampleJwtSecret) problems.push(`${name} is the value of .env.example, make one of your own: openssl rand -base64 32`)
+    const issue = keyIssue(value)
+    if (issue) problems.push(`${name} ${issue}`)
     return value
   }
 
@@ -127,7 +127,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
 
   const smsProvider = read.choice('SMS_PROVIDER', ['console', 'webhook', 'twilio'], 'console')
   if (isProduction) required('SMS_PROVIDER')
-  if (isProduction && env.SMS_PROVIDER === 'console') problems.push('SMS_PROVIDER console is for development only')
+  if (isProduction && read.text('SMS_PROVIDER') === 'console') problems.push('SMS_PROVIDER console is for development only')
   const smsWebhookUrl = read.url('SMS_WEBHOOK_URL', ['https:', 'http:'])
   // fetch refuses such a URL at every send, with an error that shows it.
   if (smsWebhookUrl && (new URL(smsWebhookUrl).username || new URL(smsWebhookUrl).password)) {
@@ -198,7 +198,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     smsAppName: read.text('SMS_APP_NAME') ?? 'Marque',
     smsWebotpDomain: read.text('SMS_WEBOTP_DOMAIN'),
     smsAndroidHash: read.text('SMS_ANDROID_HASH'),
-    testPhones: readTestPhones(read.list('TEST_PHONES'), problems)
+    testPhones: readTestPhones(read.list('TEST_PHONES'), isProduction, problems)
   }
   if (config.smsAndroidHash && !/^[A-Za-z0-9+/]{11}$/.test(config.smsAndroidHash)) {
     problems.push('SMS_ANDROID_HASH must be the 11 characters that Android made from the package and its certificate')
@@ -212,5 +212,5 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
   problems.push(...messageProblems(config))
 
   if (problems.length > 0) throw new ConfigError(problems)
-  return config
+  return { ...config, warnings: settingsWarnings(config) }
 }

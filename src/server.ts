@@ -10,9 +10,7 @@ try {
     await superviseWorkers(config)
   } else {
     const { app } = await serve(config)
-    if (config.isProduction && config.isCodeSecretDerived) {
-      app.log.warn({ event: 'config' }, 'CODE_SECRET is not set: it is derived from JWT_SECRET, and a new JWT_SECRET forgets pending codes')
-    }
+    for (const warning of config.warnings) app.log.warn({ event: 'config' }, warning)
   }
 } catch (error) {
   fail(...explain(error))

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
-import { ConfigError, exampleJwtSecret, loadConfig, type Config } from '../src/config.js'
+import { ConfigError, loadConfig, type Config } from '../src/config.js'
+import { exampleJwtSecret } from '../src/config/keys.js'
 import { productionEnv } from './helpers/service.js'
 
 type Env = Record<string, string | undefined>
@@ -93,10 +94,10 @@ for (const [name, key, fallback, value] of texts) {
 }
 
 t.test('an autofill line that no phone would understand is refused', async (t) => {
-  for (const value of ['https://app.example.com', 'app.example.com/', 'App.example.com', 'a b', '@app.example.com', 'app.example.com\n', '.', 'app..example', 'app.example.', '-app.example', 'app-.example', 'app_1.example']) {
+  for (const value of ['https://app.example.com', 'app.example.com/', 'App.example.com', 'a b', '@app.example.com', 'app\n.example.com', '.', 'app..example', 'app.example.', '-app.example', 'app-.example', 'app_1.example']) {
     t.strictSame(names(faults({ ...required, SMS_WEBOTP_DOMAIN: value })), ['SMS_WEBOTP_DOMAIN'], value)
   }
-  for (const value of ['FA+9qCX9VS', 'FA+9qCX9VSuu', 'FA+9qCX9VS=', 'FA+9qCX9VS\n']) {
+  for (const value of ['FA+9qCX9VS', 'FA+9qCX9VSuu', 'FA+9qCX9VS=', 'FA+9qCX9VS\n', 'FA+9qCX\nVSu']) {
     t.strictSame(names(faults({ ...required, SMS_ANDROID_HASH: value })), ['SMS_ANDROID_HASH'], value)
   }
   t.strictSame(names(faults({ ...required, SMS_WEBOTP_DOMAIN: 'app.example.com', SMS_ANDROID_HASH: 'FA+9qCX9VSu' })), ['SMS_WEBOTP_DOMAIN'], 'both need the last line')
@@ -147,21 +148,30 @@ t.test('TEST_PHONES is a list of numbers with their codes, by default none', asy
   const phones = (value?: string) => [...loadConfig({ ...required, TEST_PHONES: value }).testPhones]
   t.strictSame(phones(), [])
   t.strictSame(phones(''), [])
-  t.strictSame(phones('+13125550100=123456, +996000000001=000000,'), [
-    ['+13125550100', { market: 'us', code: '123456' }], ['+996000000001', { market: 'kg', code: '000000' }]
+  t.strictSame(phones('+13125550100=480513, +996000000001=271828,'), [
+    ['+13125550100', { market: 'us', code: '480513' }], ['+996000000001', { market: 'kg', code: '271828' }]
   ])
-  t.strictSame(phones('1 (312) 555-0100=123456'), [['+13125550100', { market: 'us', code: '123456' }]], 'in any spelling')
-  t.strictSame(phones('+14165550100=123456'), [['+14165550100', { market: 'us', code: '123456' }]], 'the prefix is enough')
-  t.strictSame(phones(`+1${'5'.repeat(14)}=123456`), [[`+1${'5'.repeat(14)}`, { market: 'us', code: '123456' }]])
+  t.strictSame(phones('1 (312) 555-0100=480513'), [['+13125550100', { market: 'us', code: '480513' }]], 'in any spelling')
+  t.strictSame(phones('+14165550100=480513'), [['+14165550100', { market: 'us', code: '480513' }]], 'the prefix is enough')
+  t.strictSame(phones(`+1${'5'.repeat(14)}=480513`), [[`+1${'5'.repeat(14)}`, { market: 'us', code: '480513' }]])
+})
+
+t.test('production refuses TEST_PHONES codes of one repeated or running digit, development takes them', async (t) => {
+  for (const code of ['000000', '777777', '123456', '012345', '456789', '654321', '987654', '543210', '890123', '901234', '210987']) {
+    const env = { TEST_PHONES: `+13125550101=480513,+13125550100=${code}` }
+    t.strictSame(faults({ ...required, ...env }), ['TEST_PHONES entry 2 has a code of one repeated or running digit'], code)
+    t.equal(loadConfig({ ...development, ...env }).testPhones.size, 2)
+  }
+  for (const code of ['480513', '123455', '121212', '135791', '112233']) t.strictSame(faults({ ...required, TEST_PHONES: `+13125550100=${code}` }), [], code)
 })
 
 t.test('entries of TEST_PHONES that cannot work are told at once, by their place, without number and code', async (t) => {
   const form = 'must be a number with its country code, an equals sign and six digits'
-  for (const value of ['+13125550100', '+13125550100=12345', '+13125550100=1234567', '+13125550100=12345a', '+13125550100=', '=123456', '+13125550100==123456',
-    '+13125550100=١٢٣٤٥٦', '+1312555x=123456', '++13125550100=123456', '+199999=123456', '+1=123456', `+1${'5'.repeat(15)}=123456`, '+13125550100:123456']) {
+  for (const value of ['+13125550100', '+13125550100=12345', '+13125550100=4805137', '+13125550100=12345a', '+13125550100=', '=480513', '+13125550100==480513',
+    '+13125550100=١٢٣٤٥٦', '+1312555x=480513', '++13125550100=480513', '+199999=480513', '+1=480513', `+1${'5'.repeat(15)}=480513`, '+13125550100:480513']) {
     t.strictSame(faults({ ...required, TEST_PHONES: value }), [`TEST_PHONES entry 1 ${form}`], value)
   }
-  t.strictSame(faults({ ...required, PORT: 'http', TEST_PHONES: '+13125550100=123456,+442079460000=123456,+13125550101=12345,1-312-555-0100=654321' }), [
+  t.strictSame(faults({ ...required, PORT: 'http', TEST_PHONES: '+13125550100=480513,+442079460000=480513,+13125550101=12345,1-312-555-0100=480514' }), [
     'PORT must be a whole number from 0 to 65535',
     'TEST_PHONES entry 2 has a number without the prefix of a market',
     `TEST_PHONES entry 3 ${form}`,
@@ -184,10 +194,40 @@ t.test('production names every required variable that is missing', async (t) => 
 
 t.test('production refuses keys that could be guessed', async (t) => {
   for (const name of ['JWT_SECRET', 'JWT_SECRET_PREVIOUS', 'CODE_SECRET']) {
-    for (const value of ['short', 'a'.repeat(31), exampleJwtSecret]) t.strictSame(names(faults({ ...required, [name]: value })), [name], value)
-    t.strictSame(faults({ ...required, [name]: 'a'.repeat(32) }), [])
-    t.strictSame(faults({ ...required, [name]: 'ключ'.repeat(4) }), [], '32 bytes, not characters')
+    for (const value of ['short-but-various', 'abcdefgh'.repeat(4).slice(1), 'a'.repeat(64), '0123456'.repeat(9), exampleJwtSecret, `"${exampleJwtSecret}"`,
+      `'${exampleJwtSecret}'`, ` ${exampleJwtSecret} `, `${exampleJwtSecret}\r\n`]) {
+      t.strictSame(names(faults({ ...required, [name]: value })), [name], value)
+    }
+    t.strictSame(faults({ ...required, [name]: 'abcdefgh'.repeat(4) }), [])
+    t.strictSame(faults({ ...required, [name]: 'ключ-и-код'.repeat(2) }), [], '32 bytes and 8 different ones, not characters')
+    t.strictSame(faults({ ...development, [name]: 'short' }), [], 'a key of any length will do in development')
   }
+})
+
+t.test('production refuses one key for two purposes', async (t) => {
+  const same = { JWT_SECRET: 'abcdefgh'.repeat(4), CODE_SECRET: `${'abcdefgh'.repeat(4)}\n` }
+  t.strictSame(faults({ ...required, ...same }), ['JWT_SECRET and CODE_SECRET must differ'])
+  t.strictSame(faults({ ...development, ...same }), [])
+})
+
+t.test('line ends after a value are removed, and a blank variable counts as unset', async (t) => {
+  const ends = loadConfig(Object.fromEntries(Object.entries(required).map(([name, value]) => [name, value && `${value}\r\n`])))
+  t.strictSame(ends, loadConfig(required))
+  const blank = Object.fromEntries([...namesThatAreRead()].map((name) => [name, ' \t\n']))
+  t.strictSame(loadConfig({ ...blank, ...required }), loadConfig(required))
+  t.strictSame(faults({ ...blank, NODE_ENV: 'production' }), faults({ NODE_ENV: 'production' }))
+})
+
+t.test('production warns of a derived key, of test numbers and of a webhook in clear text', async (t) => {
+  const warnings = (env: Env) => names(loadConfig({ ...complete, SMS_WEBHOOK_URL: 'https://sms.example/', ...env }).warnings)
+  t.strictSame(warnings({}), [])
+  t.strictSame(warnings({ CODE_SECRET: '' }), ['CODE_SECRET'])
+  t.match(loadConfig({ ...complete, TEST_PHONES: '+13125550100=480513,+13125550101=271828' }).warnings, [/^TEST_PHONES has 2 numbers/])
+  for (const url of ['http://sms.example/', 'http://10.0.0.1:8080/', 'http://localhost.example/', 'http://127.example/']) {
+    t.strictSame(warnings({ SMS_WEBHOOK_URL: url }), ['SMS_WEBHOOK_URL'], url)
+  }
+  for (const url of ['http://127.0.0.1:9/', 'http://127.1.2.3/', 'http://localhost/', 'http://[::1]:8080/']) t.strictSame(warnings({ SMS_WEBHOOK_URL: url }), [], url)
+  t.strictSame(loadConfig({ ...development, SMS_WEBHOOK_URL: 'http://sms.example/', TEST_PHONES: '+13125550100=480513' }).warnings, [])
 })
 
 t.test('SMS_PROVIDER is webhook or twilio, or console outside production', async (t) => {
@@ -207,7 +247,7 @@ t.test('a webhook needs its URL and a secret that can sign, in development too',
   for (const value of [key(24), key(25), key(26), key(64)]) {
     t.strictSame(faults({ ...webhook, SMS_WEBHOOK_URL: 'http://h/', SMS_WEBHOOK_SECRET: value }), [], value)
   }
-  for (const value of [key(23), key(24).slice('whsec_'.length), 'secret', 'whsec_', `${key(24)}A`, `${key(24)}AA`, key(25).replace(/=+$/, ''), `${key(24)}\n`, `whsec_${'-'.repeat(32)}`]) {
+  for (const value of [key(23), key(24).slice('whsec_'.length), 'secret', 'whsec_', `${key(24)}A`, `${key(24)}AA`, key(25).replace(/=+$/, ''), `${key(24)}\t`, `whsec_${'-'.repeat(32)}`]) {
     t.strictSame(names(faults({ ...webhook, SMS_WEBHOOK_URL: 'http://h/', SMS_WEBHOOK_SECRET: value })), ['SMS_WEBHOOK_SECRET'], value)
   }
 })
@@ -225,7 +265,7 @@ t.test('Twilio needs an account, its token and one sender', async (t) => {
   t.strictSame(twilio({}), ['TWILIO_ACCOUNT_SID is required', 'TWILIO_AUTH_TOKEN is required', sender])
   t.strictSame(twilio(account), [sender])
   t.strictSame(twilio({ ...account, ...service, TWILIO_FROM: '+15005550006' }), [sender])
-  for (const TWILIO_ACCOUNT_SID of ['AC1', `SK${'0'.repeat(32)}`, `AC${'0'.repeat(33)}`, `AC${'g'.repeat(32)}`, `AC${'0'.repeat(32)}\n`]) {
+  for (const TWILIO_ACCOUNT_SID of ['AC1', `SK${'0'.repeat(32)}`, `AC${'0'.repeat(33)}`, `AC${'g'.repeat(32)}`, `AC${'0'.repeat(32)}\t`]) {
     t.strictSame(names(twilio({ ...account, ...service, TWILIO_ACCOUNT_SID })), ['TWILIO_ACCOUNT_SID'], TWILIO_ACCOUNT_SID)
   }
   for (const TWILIO_MESSAGING_SERVICE_SID of ['MG1', `AC${'0'.repeat(32)}`]) {
@@ -240,7 +280,6 @@ t.test('development needs only a database, and makes keys of its own that differ
   t.notOk(one.isProduction)
   t.ok(Buffer.byteLength(one.jwtSecret) >= 32)
   t.not(one.jwtSecret, other.jwtSecret)
-  t.equal(loadConfig({ ...development, JWT_SECRET: 'short' }).jwtSecret, 'short', 'a key of any length will do there')
 })
 
 t.test('several workers need a Redis for what they share, in development too', async (t) => {
@@ -249,13 +288,13 @@ t.test('several workers need a Redis for what they share, in development too', a
 })
 
 t.test('CODE_SECRET is derived from JWT_SECRET where it is not set, the same on every replica and apart from it', async (t) => {
-  const config = loadConfig({ ...required, JWT_SECRET: 'a'.repeat(32) })
+  const config = loadConfig({ ...required, JWT_SECRET: 'abcdefgh'.repeat(4) })
   t.equal(config.isCodeSecretDerived, true)
   // HKDF-SHA-256 (RFC 5869) of the key, no salt, info "phone-auth code": a change forgets every pending code.
-  t.equal(config.codeSecret, 'z97B/YgfBZw3O1RpQsbbwLatRcFhqZcxOZpoNxhMHtY=')
-  const own = loadConfig({ ...required, CODE_SECRET: 'c'.repeat(32) })
+  t.equal(config.codeSecret, '6uB/JWvH+IR0MQv/07gxP35x9OqyQRc4iwVvztmiDYM=')
+  const own = loadConfig({ ...required, CODE_SECRET: 'code-kit'.repeat(4) })
   t.equal(own.isCodeSecretDerived, false)
-  t.equal(own.codeSecret, 'c'.repeat(32))
+  t.equal(own.codeSecret, 'code-kit'.repeat(4))
 })
 
 t.test('all problems are told at once, each on a line of its own that names its variable', async (t) => {

@@ -14,8 +14,8 @@ const objectsOf = (file: string): Json[] => documentsOf(file).map((document) => 
 const secrets: Record<string, string> = {
   DATABASE_URL: 'postgres://user:password@host/db',
   REDIS_URL: 'redis://host',
-  JWT_SECRET: 'j'.repeat(32),
-  CODE_SECRET: 'c'.repeat(32),
+  JWT_SECRET: 'jwt-secret'.repeat(4),
+  CODE_SECRET: 'code-secret'.repeat(3),
   SMS_WEBHOOK_SECRET: `whsec_${Buffer.alloc(24).toString('base64')}`
 }
 const chosen: Record<string, string> = { ...secrets, POSTGRES_PASSWORD: 'p', REDIS_PASSWORD: 'r', SMS_WEBHOOK_URL: 'https://sms.example.com' }

@@ -3,7 +3,7 @@ import { problemOf } from '../helpers/answers.js'
 import { newPhone, testDatabase, testService, type Service } from '../helpers/service.js'
 
 const phone = '+13125550100'
-const code = '123456'
+const code = '480513'
 const masked = '+1•••••••00'
 const day = 86_400
 
@@ -12,7 +12,7 @@ async function testPhoneService (t: Test, env: Record<string, string> = {}) {
   const start = Date.now()
   let now = start
   const service = await testService(t, {
-    env: { TEST_PHONES: `${phone}=${code},+996000000001=000000`, CODE_SENDS_PER_HOUR: '1', CODE_SENDS_PER_DAY: '1', SMS_GUARD_BLOCK_SENDS: '1', SMS_GUARD_MARKET_SENDS: '1', ...env },
+    env: { TEST_PHONES: `${phone}=${code},+996000000001=271828`, CODE_SENDS_PER_HOUR: '1', CODE_SENDS_PER_DAY: '1', SMS_GUARD_BLOCK_SENDS: '1', SMS_GUARD_MARKET_SENDS: '1', ...env },
     overrides: { clock: () => now }
   })
   for (const secret of [phone, '+996000000001']) service.confidential.add(secret)
@@ -46,7 +46,7 @@ t.test('a test number signs in with its code, again and again, and no SMS is han
   t.match(first, { status: 200, body: { user: { phone, market: 'us' }, market: 'us', is_new_user: true } })
   for (let times = 0; times < 20; times++) t.match(await login(service), { status: 200, body: { is_new_user: false, user: { id: first.body.user.id } } })
   t.equal(await passes(service, first.body.access_token), 200)
-  t.match(await login(service, '+996000000001', '000000'), { status: 200, body: { market: 'kg', is_new_user: true } })
+  t.match(await login(service, '+996000000001', '271828'), { status: 200, body: { market: 'kg', is_new_user: true } })
   t.strictSame(service.sms, [])
 })
 
@@ -65,8 +65,8 @@ t.test('neither cooldown nor caps nor the traffic guard know a test number', asy
 })
 
 t.test('a test number is not told to be known or unknown to the guard: what others do is counted as before', async (t) => {
-  const service = await testPhoneService(t, { TEST_PHONES: '+13128059850=123456' })
-  t.equal((await login(service, '+13128059850', '123456')).status, 200)
+  const service = await testPhoneService(t, { TEST_PHONES: '+13128059850=480513' })
+  t.equal((await login(service, '+13128059850', '480513')).status, 200)
   t.equal((await service.send('+13128059851')).status, 200, 'the first send that counts in its block')
   t.equal((await service.send('+13128059852')).body.code, 'too_many_sends')
 })
@@ -117,7 +117,7 @@ t.test('fifty wrong guesses close a test number for its day, whatever code follo
   t.strictSame(...problemOf(closed, 429, 'Too Many Requests', 'too_many_sends', { retry_after: day - 100 }))
   t.equal(closed.headers.get('retry-after'), String(day - 100))
   t.strictSame(...problemOf(await service.verify(phone, code), 400, 'Bad Request', 'invalid_code'))
-  t.equal((await login(service, '+996000000001', '000000')).status, 200)
+  t.equal((await login(service, '+996000000001', '271828')).status, 200)
   t.match(lines(service, 'limit_hit'), [{ phone: masked, limit: 'too_many' }])
   service.at(day)
   t.equal((await login(service)).status, 200)
@@ -243,17 +243,17 @@ t.test('Redis shows neither a test number nor its code, and keeps its state unde
   const keys = await service.redis.keys('code:*')
   t.equal(keys.length, 1)
   const [key] = keys as [string]
-  t.notMatch(key + JSON.stringify(await service.redis.hgetall(key)), /3125550100|123456|654321/)
+  t.notMatch(key + JSON.stringify(await service.redis.hgetall(key)), /3125550100|480513|654321/)
   t.ok(await service.redis.ttl(key) > 0)
 })
 
 t.test('a number that TEST_PHONES names no more has no fixed code, at once', async (t) => {
-  const service = await testPhoneService(t, { TEST_PHONES: '+13128059850=123456' })
+  const service = await testPhoneService(t, { TEST_PHONES: '+13128059850=480513' })
   const number = '+13128059850'
   await service.send(number)
   const { JWT_SECRET, CODE_SECRET, REDIS_URL } = service.env as { JWT_SECRET: string, CODE_SECRET: string, REDIS_URL: string }
   const next = await testService(t, { database: service.database, redis: { url: REDIS_URL, redis: service.redis }, env: { JWT_SECRET, CODE_SECRET } })
-  t.equal((await next.verify(number, '123456')).body.code, 'invalid_code')
+  t.equal((await next.verify(number, '480513')).body.code, 'invalid_code')
   t.equal((await next.send(number)).status, 200)
   t.equal(next.sms.length, 1)
 })

@@ -29,7 +29,7 @@ t.test(`no statement of the service reads all of users or user_addresses, with $
   await database.sql(`INSERT INTO user_addresses (user_id, title, full_address, country, is_default, created_at, updated_at)
     SELECT id, 't', 'a', 'c', TRUE, now(), now() FROM users`)
   await database.sql('ANALYZE')
-  const service = await testService(t, { database, env: { LOG_LEVEL: 'info', TEST_PHONES: '+13125550100=123456' } })
+  const service = await testService(t, { database, env: { LOG_LEVEL: 'info', TEST_PHONES: '+13125550100=480513' } })
   // Connections of before are not listened to.
   await service.app.db.pool.query('SELECT pg_terminate_backend(pg_backend_pid())').catch(() => {})
   const texts = statementsOf(service.app.db.pool)
@@ -63,7 +63,7 @@ t.test(`no statement of the service reads all of users or user_addresses, with $
   await is(204, 'DELETE', '/api/v1/users/me', undefined, again.body.access_token)
   await database.sql("INSERT INTO users (phone_number, last_login) VALUES ('+13125550100', (now() AT TIME ZONE 'utc') + interval '45 seconds')")
   await service.send('+13125550100')
-  t.equal((await service.verify('+13125550100', '123456')).status, 429)
+  t.equal((await service.verify('+13125550100', '480513')).status, 429)
 
   // What the foreign key runs when a user is deleted.
   const own = [...texts, 'DELETE FROM ONLY user_addresses WHERE user_id = $1'].filter((text) => /^(select|insert|update|delete)/i.test(text))
