@@ -105,7 +105,8 @@ export function authService (config: Config, { db, users, codes, marks, guard, s
 
     /**
      * Trades a code for a login. `sessionStart` is the last_login it wrote, in seconds since the epoch.
-     * Throws invalid_request, unsupported_phone, invalid_code, unavailable; rate_limited for a test number that logs in too often.
+     * Throws invalid_request, unsupported_phone, invalid_code, unavailable; rate_limited after many logins and
+     * logouts within seconds.
      */
     async verifyCode (input: string, code: string, audit: Audit) {
       const { phone, market, testCode } = readPhone(input)
@@ -117,14 +118,14 @@ export function authService (config: Config, { db, users, codes, marks, guard, s
         throw problem('invalid_code', redeemed.status === 'wrong' ? { attemptsRemaining: redeemed.attemptsRemaining } : {})
       }
       try {
-        const { user, isNew, isFirst } = await users.login(phone, market, testCode !== undefined)
+        const { user, isNew } = await users.login(phone, market)
         // The login stands, whether it is counted or not.
-        if (isFirst && !testCode) await guard?.verified(phone, market, clock()).catch(() => undefined)
+        if (isNew && !testCode) await guard?.verified(phone, market, clock()).catch(() => undefined)
         audit('login', { userId: user.id, phone }, { is_new_user: isNew })
         return { user, isNew, market, sessionStart: epochSeconds(user.lastLogin) }
       } catch (error) {
         await codes.putBack(key, redeemed.undo)
-        if (isProblem(error)) audit('limit_hit', { phone }, { limit: 'test_phone' })
+        if (isProblem(error) && error.statusCode === 429) audit('limit_hit', { phone }, { limit: 'login' })
         throw error
       }
     },

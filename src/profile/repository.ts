@@ -45,7 +45,7 @@ export function addressesRepository (db: Database) {
 
   /** Runs `work` while no other request changes this user's addresses: the row of the user is the lock. */
   const exclusively = <T>(userId: number, work: (tx: Transaction) => Promise<T>) => db.atomically(async (tx) => {
-    const [user] = await tx.select({ id: users.id }).from(users).where(eq(users.id, userId)).for('no key update')
+    const [user] = await tx.select({ id: users.id }).from(users).where(eq(users.id, userId)).for('update')
     if (!user) throw problem('invalid_token')
     return work(tx)
   })

@@ -1,4 +1,4 @@
-import { and, eq, sql } from 'drizzle-orm'
+import { and, eq, isNull, not, or, sql } from 'drizzle-orm'
 import { users, utcNow } from '../db/schema.js'
 import { problem } from '../errors.js'
 import { markets, type Language, type MarketId } from '../markets.js'
@@ -11,21 +11,23 @@ export type UsersRepository = ReturnType<typeof usersRepository>
 const inUseStates = ['23503', '23001']
 
 /**
- * The second of a login: now, or one more than the login it follows a logout of, so that no token of before carries it.
- * A value so far ahead that its token would be refused (an earlier system wrote local time) is not continued.
+ * The last_login that a login writes: this second, or the next one if the previous login was logged out within it, so that
+ * no revoked token has it. A fraction is left by a logout (or another system), also where is_active is TRUE again.
+ * Every statement of this file runs on Citus with `users` as a reference table: no clock in a CASE or after RETURNING.
  */
-const nextLogin = sql`CASE WHEN ${users.lastLogin} <= ${utcNow} + interval '60 seconds'
-  THEN greatest(date_trunc('second', ${utcNow}),
-    date_trunc('second', ${users.lastLogin}) + CASE WHEN ${users.isActive} THEN interval '0' ELSE interval '1 second' END)
-  ELSE date_trunc('second', ${utcNow}) END`
+const nextLogin = sql`greatest(date_trunc('second', ${utcNow}), date_trunc('second', ${users.lastLogin} +
+  CASE WHEN ${users.isActive} THEN interval '0.999999 seconds' ELSE interval '1 second' END))`
 
 /**
- * How far ahead, in seconds, a login finds the last_login of a test number at most: it logs in and out without waiting, a
- * second further each time, and from 60 s on its tokens would be refused.
+ * Many logins and logouts within a second move last_login ahead of the clock. From 30 s on, a login has to wait: tokens that
+ * start more than 60 s ahead are refused. A value more than 60 s ahead is another system's and counts as now.
  */
 const maxLeadSeconds = 30
-const isAhead = sql`coalesce(${users.lastLogin} BETWEEN ${utcNow} + make_interval(secs => ${maxLeadSeconds})
-  AND ${utcNow} + interval '60 seconds', FALSE)`
+const isAhead = sql`${users.lastLogin} >= ${utcNow} + interval '30 seconds'`
+const isFarAhead = sql`${users.lastLogin} > ${utcNow} + interval '60 seconds'`
+/** How often a login starts again because other requests changed the row between its statements. */
+const maxTries = 5
+const thisSecond = sql`date_trunc('second', ${utcNow})`
 
 /** Everything the service reads and writes in the users table. */
 export function usersRepository (db: Database) {
@@ -50,14 +52,18 @@ export function usersRepository (db: Database) {
   const byPhone = db.select({ id: users.id, language: users.language, isVerified: users.isVerified }).from(users)
     .where(eq(users.phoneNumber, placeholder('phone'))).prepare(db.statementName('user_by_phone'))
 
-  // A subselect sees the row as it was before the statement.
-  const wasVerified = sql<boolean | null>`(SELECT before.is_verified FROM users before WHERE before.id = users.id)`
-  const loggedIn = { isActive: true, isVerified: true, lastLogin: nextLogin, updatedAt: utcNow }
-  const login = db.update(users).set({ ...loggedIn, market: sql`${placeholder('market')}` })
-    .where(and(eq(users.phoneNumber, placeholder('phone')), sql`NOT (${placeholder('isTest')}::boolean AND ${isAhead})`))
-    .returning({ ...columns, wasVerified }).prepare(db.statementName('login'))
-  const wait = db.select({ seconds: sql<number>`floor(extract(epoch FROM ${users.lastLogin} - ${utcNow}))::int - ${maxLeadSeconds - 1}` }).from(users)
-    .where(and(eq(users.phoneNumber, placeholder('phone')), isAhead)).prepare(db.statementName('login_wait'))
+  const ofPhone = eq(users.phoneNumber, placeholder('phone'))
+  const signedIn = { isActive: true, isVerified: true, updatedAt: utcNow, market: sql`${placeholder('market')}` }
+  const login = db.update(users).set({ ...signedIn, lastLogin: nextLogin })
+    .where(and(ofPhone, or(isNull(users.lastLogin), not(isAhead))))
+    .returning(columns).prepare(db.statementName('login'))
+  const loginFarAhead = db.update(users).set({ ...signedIn, lastLogin: thisSecond })
+    .where(and(ofPhone, isFarAhead)).returning(columns).prepare(db.statementName('login_far_ahead'))
+  // An infinite last_login cannot be subtracted from.
+  const lead = db.select({
+    isFarAhead: sql<boolean>`${isFarAhead}`,
+    seconds: sql<number>`extract(epoch FROM least(${users.lastLogin}, ${utcNow} + interval '60 seconds') - ${utcNow})::float8`
+  }).from(users).where(and(ofPhone, isAhead)).prepare(db.statementName('login_lead'))
   const register = db.insert(users).values({
     phoneNumber: placeholder('phone'),
     market: placeholder('market'),
@@ -65,11 +71,10 @@ export function usersRepository (db: Database) {
     country: placeholder('country'),
     isActive: true,
     isVerified: true,
-    lastLogin: sql`date_trunc('second', ${utcNow})`,
+    lastLogin: thisSecond,
     createdAt: utcNow,
     updatedAt: utcNow
-  }).onConflictDoUpdate({ target: users.phoneNumber, set: { ...loggedIn, market: sql`excluded.market` } })
-    .returning({ ...columns, isNew: sql<boolean>`xmax = 0` }).prepare(db.statementName('register'))
+  }).onConflictDoNothing({ target: users.phoneNumber }).returning(columns).prepare(db.statementName('register'))
 
   return {
     /** What sending a code needs to know of the account of a number. */
@@ -82,22 +87,25 @@ export function usersRepository (db: Database) {
     },
 
     /**
-     * Signs the owner of a number in; `isFirst` where nobody has logged in with it before.
-     * The INSERT runs only where no row came back: its conflict burns an id of the sequence.
-     * Throws rate_limited for a test number whose last_login is too far ahead.
+     * Signs the owner of a number in: one statement for a known number. The INSERT takes an id from the sequence even
+     * where it conflicts, so it only runs once nothing was found.
+     * Throws rate_limited where last_login is too far ahead of the clock.
      */
-    async login (phone: string, market: MarketId, isTest = false): Promise<{ user: User, isNew: boolean, isFirst: boolean }> {
-      const [known] = await login.execute({ phone, market, isTest })
-      if (known) {
-        const { wasVerified, ...user } = known
-        return { user, isNew: false, isFirst: wasVerified !== true }
-      }
-      const [ahead] = isTest ? await wait.execute({ phone }) : []
-      if (ahead) throw problem('rate_limited', { retryAfter: ahead.seconds })
+    async login (phone: string, market: MarketId): Promise<{ user: User, isNew: boolean }> {
       const { language, country } = markets[market]
-      const [row] = await register.execute({ phone, market, language, country })
-      const { isNew, ...user } = row as User & { isNew: boolean }
-      return { user, isNew, isFirst: isNew }
+      for (let tries = 0; tries < maxTries; tries++) {
+        const [known] = await login.execute({ phone, market })
+        if (known) return { user: known, isNew: false }
+        const [ahead] = await lead.execute({ phone })
+        if (ahead && !ahead.isFarAhead) {
+          throw problem('rate_limited', { retryAfter: Math.floor(ahead.seconds) - maxLeadSeconds + 1 })
+        }
+        const [row] = ahead
+          ? await loginFarAhead.execute({ phone, market })
+          : await register.execute({ phone, market, language, country })
+        if (row) return { user: row, isNew: !ahead }
+      }
+      throw problem('unavailable')
     },
 
     /** Writes the given fields; undefined where the row is gone. */

@@ -1,6 +1,7 @@
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { problemOf, wrongCode } from '../helpers/answers.js'
+import { claimsOf } from '../helpers/forge.js'
 import { smsWebhook, startService } from '../helpers/server-process.js'
 import { client, newPhone, productionEnv, testDatabase, testRedis, testService, type Json, type Service } from '../helpers/service.js'
 
@@ -356,6 +357,64 @@ t.test('a login that follows a logout within the same second is one second later
   t.equal(decode(again.token).iat, login + 1)
   t.equal((await rowOf(service, phone)).login, login + 1)
   t.equal((await service.request('GET', '/api/v1/users/me', { token: again.token })).status, 200)
+})
+
+t.test('a login in the second of a login that was logged out is later, also if is_active was set TRUE in between', async (t) => {
+  const service = await hastyService(t)
+  const phone = newPhone()
+  const { token } = await service.login(phone)
+  await service.sql("UPDATE users SET last_login = date_trunc('second', now() at time zone 'utc') + interval '20.000001 seconds', is_active = TRUE")
+  const { login } = await rowOf(service, phone)
+
+  const again = await service.login(phone)
+  t.equal(decode(again.token).iat, Math.ceil(login))
+  t.equal((await rowOf(service, phone)).login, Math.ceil(login))
+  t.not(again.token, token)
+})
+
+t.test('a last_login 30 to 60 s ahead of the clock makes a login wait; the code stays good and no id is used up', async (t) => {
+  const service = await hastyService(t)
+  const phone = newPhone()
+  await service.sql("INSERT INTO users (phone_number, last_login) VALUES ($1, now() AT TIME ZONE 'utc' + interval '45 seconds')", [phone])
+  await service.send(phone)
+  const verify = () => service.verify(phone, service.codeOf(phone))
+
+  const refused = await verify()
+  t.match(refused, { status: 429, body: { code: 'rate_limited' } })
+  t.ok(refused.body.retry_after > 10 && refused.body.retry_after <= 16)
+  t.equal(refused.headers.get('retry-after'), String(refused.body.retry_after))
+  await service.sql("UPDATE users SET last_login = last_login - interval '16 seconds'")
+  t.match(await verify(), { status: 200, body: { is_new_user: false } })
+  t.equal((await service.sql('SELECT last_value::int FROM users_id_seq'))[0].last_value, 1)
+})
+
+for (const last of ["now() AT TIME ZONE 'utc' + interval '3 hours'", "now() AT TIME ZONE 'utc' + interval '65 seconds'", "'infinity'", "'-infinity'", 'NULL']) {
+  t.test(`a login finds last_login ${last} and writes the current second`, async (t) => {
+    const service = await hastyService(t)
+    const phone = newPhone()
+    await service.sql(`INSERT INTO users (phone_number, is_active, last_login) VALUES ($1, FALSE, ${last})`, [phone])
+    const before = seconds(Date.now())
+
+    const { token, body } = await service.login(phone)
+    const { iat } = claimsOf(token)
+    t.equal(body.is_new_user, false)
+    t.ok(iat >= before && iat <= seconds(Date.now()))
+    t.equal((await rowOf(service, phone)).login, iat)
+    t.equal((await service.request('GET', '/auth/verify-token', { token })).status, 200)
+    t.equal((await service.sql('SELECT last_value::int FROM users_id_seq'))[0].last_value, 1)
+  })
+}
+
+t.test('a number whose row can be neither found nor written is 503, and its code stays good', async (t) => {
+  const service = await hastyService(t)
+  const phone = newPhone()
+  await service.sql(`CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE TRIGGER nothing BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION nothing()`)
+  await service.send(phone)
+
+  t.match(await service.verify(phone, service.codeOf(phone)), { status: 503, body: { code: 'unavailable' } })
+  await service.sql('DROP TRIGGER nothing ON users')
+  t.match(await service.verify(phone, service.codeOf(phone)), { status: 200, body: { is_new_user: true } })
 })
 
 t.test('iat never goes back, and grows with every login that follows a logout', async (t) => {

@@ -68,8 +68,10 @@ t.test(`no statement of the service reads all of users or user_addresses, with $
   // What the foreign key runs when a user is deleted.
   const own = [...texts, 'DELETE FROM ONLY user_addresses WHERE user_id = $1'].filter((text) => /^(select|insert|update|delete)/i.test(text))
   t.ok(own.length > 15, 'the statements are seen')
-  t.ok(own.some((text) => text.includes('make_interval')), 'that of a test number too')
+  t.ok(own.some((text) => text.includes('least(')), 'that of a login ahead of the clock too')
   for (const text of own) {
+    // What Citus refuses where users is a reference table.
+    t.notMatch(text, /xmax|for (no key|key|share)|case (?:(?!\bend\b).)*now\(\)|returning .*(now\(\)|select)/is)
     const [{ 'QUERY PLAN': [{ Plan: plan }] }] = await database.sql(`EXPLAIN (GENERIC_PLAN, FORMAT JSON) ${text}`) as [Json]
     const scans = nodesOf(plan).filter((node) => node['Node Type'] === 'Seq Scan' && /^(users|user_addresses)$/.test(node['Relation Name']))
     t.strictSame(scans, [], text)

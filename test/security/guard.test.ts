@@ -103,12 +103,11 @@ t.test('enough first logins lift the pause; a known number is neither counted no
   t.equal((await send(service, f)).body.code, 'too_many_sends', 'a second login of a known number counts for nothing')
 })
 
-t.test('a row of an earlier system that nobody has verified counts as new, its first login as verified', async (t) => {
+t.test('a row of an earlier system that nobody has verified counts as new', async (t) => {
   const service = await testService(t, { env: { ...production, SMS_GUARD_BLOCK_SENDS: '1', SMS_GUARD_MIN_VERIFIED_PERCENT: '100' } })
   await service.sql('INSERT INTO users (phone_number, is_verified) VALUES ($1, NULL), ($2, TRUE)', ['+996555120001', '+996555120002'])
-  t.equal(await login(service, '+996555120001'), 200)
-  t.equal((await send(service, '+996555120003')).status, 200)
-  t.equal((await send(service, '+996555120004')).body.code, 'too_many_sends')
+  t.equal((await send(service, '+996555120001')).status, 200)
+  t.equal((await send(service, '+996555120003')).body.code, 'too_many_sends')
   t.equal((await send(service, '+996555120002')).status, 200)
 })
 
