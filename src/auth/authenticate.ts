@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { LRUCache } from 'lru-cache'
 import type { Config } from '../config.js'
 import { problem } from '../errors.js'
-import { activeUsers } from '../users/active.js'
+import { activeUsers, creationTimes } from '../users/active.js'
 import type { LogoutMarks } from './logout-marks.js'
 import { readToken, type AuthenticatedUser, type VerifiedToken } from './token.js'
 
@@ -39,6 +39,7 @@ export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, marks, cl
   if (jwtSecretPrevious !== undefined) await app.register(jwt, { secret: jwtSecretPrevious, verify, namespace: 'previous' })
   const keys = [app.jwt, ...app.jwt.previous ? [app.jwt.previous] : []]
   const findActive = activeUsers(app.db, app.countActiveCheck)
+  const findCreation = creationTimes(app.db)
 
   // By the whole header: a signature is computed once for a token, not at each request. Only good ones are kept.
   const remembered = new LRUCache<string, VerifiedToken>({ max: maxRemembered })
@@ -53,6 +54,16 @@ export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, marks, cl
       }
     }
     return undefined
+  }
+
+  /** Whether the session of an earlier login has ended (CONTRACT, section 5, checks 4 and 5). */
+  async function isSessionOver ({ id, sessionStart, isStartKnown }: VerifiedToken, lastLogin: number | null): Promise<boolean> {
+    const [created, revokedUntil] = await Promise.all([isStartKnown ? findCreation(id) : null, marks.find(id)])
+    // The id was given out twice, after a restore: the token is from its first owner.
+    if (created === undefined || (created !== null && sessionStart < created)) return true
+    // Every logout that was committed has moved last_login past the value that it revoked. A revocation that still equals
+    // last_login belongs to a logout whose COMMIT failed: nobody was signed out.
+    return sessionStart <= revokedUntil && revokedUntil !== lastLogin
   }
 
   const expiresInSeconds = Math.min(lifetimes.jwtTtlSeconds, lifetimes.sessionMaxSeconds)
@@ -74,17 +85,15 @@ export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, marks, cl
       remembered.set(authorization, user)
     }
     if (user.expiresAt <= now) return done(problem('invalid_token'))
-    const { id, sessionStart } = user
+    const token = user
 
-    findActive(id, (error, lastLogin) => {
+    findActive(token.id, (error, lastLogin) => {
       if (error) return done(error)
       if (lastLogin === undefined) return done(problem('invalid_token'))
-      request.user = user
-      // The token of the latest login needs no look at the mark.
-      if (sessionStart === lastLogin) return done()
-      marks.find(id).then(
-        (mark) => { done(sessionStart > mark ? undefined : problem('invalid_token')) },
-        done)
+      request.user = token
+      // The latest login: nothing else can have ended its session.
+      if (token.sessionStart === lastLogin) return done()
+      isSessionOver(token, lastLogin).then((isOver) => { done(isOver ? problem('invalid_token') : undefined) }, done)
     })
   })
 }, { name: 'authenticate', dependencies: ['database', 'metrics'] })

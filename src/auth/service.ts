@@ -11,7 +11,7 @@ import type { LogoutMarks } from './logout-marks.js'
 import { SmsRefused, SmsUnsupported, type SmsSender } from './sms/index.js'
 import { smsText } from './sms/text.js'
 import type { SmsGuard } from './sms-guard.js'
-import type { AuthenticatedUser } from './token.js'
+import { leewaySeconds, type AuthenticatedUser } from './token.js'
 
 export interface AuthPorts {
   db: Database
@@ -131,14 +131,18 @@ export function authService (config: Config, { db, users, codes, marks, guard, s
     },
 
     /**
-     * Signs a user out on every device. The mark is left before the row is committed: without either, nothing has changed.
+     * Signs a user out on every device. The revocation is written before the COMMIT and counts once the row has changed, so a
+     * failure of either store changes nothing. Throws invalid_token, unavailable.
      */
     async logout ({ id, sessionStart }: AuthenticatedUser, audit: Audit) {
       const phone = await db.atomically(async (tx) => {
         const user = await users.logout(tx, id)
         if (!user) throw problem('invalid_token')
-        // A token of an earlier system may be younger than the row says.
-        await marks.leave(id, Math.max(epochSeconds(user.lastLogin), sessionStart))
+        const ended = epochSeconds(user.lastLogin)
+        const isOwn = ended <= clock() / 1000 + leewaySeconds
+        // A token of an earlier backend may be younger than last_login, which another system may have set far ahead. Half a
+        // second more keeps the revocation different from every last_login, so that it counts at once.
+        await marks.leave(id, isOwn && ended >= sessionStart ? ended : sessionStart + 0.5)
         return user.phone
       })
       audit('logout', { userId: id, phone })

@@ -13,6 +13,8 @@ export interface AuthenticatedUser {
 export interface VerifiedToken extends AuthenticatedUser {
   /** The end of the token or of its session, whichever comes first, in seconds since the epoch. */
   expiresAt: number
+  /** Whether the start of the session is known: tokens of earlier backends have no `iat`. */
+  isStartKnown: boolean
 }
 
 export type Lifetimes = Pick<Config, 'jwtTtlSeconds' | 'sessionMaxSeconds'>
@@ -58,7 +60,7 @@ export function readToken (
   if (!isPositive(iat) || iat >= exp || exp - iat > jwtTtlSeconds) return undefined
   if (!isPositive(sessionStart) || sessionStart > iat) return undefined
   const expiresAt = Math.min(exp, sessionStart + sessionMaxSeconds)
-  return expiresAt > now ? { id, market, sessionStart, expiresAt } : undefined
+  return expiresAt > now ? { id, market, sessionStart, expiresAt, isStartKnown: claims.iat !== undefined } : undefined
 }
 
 /** A header of another issuer with our key: HS256, and no extension that a reader must know (RFC 7515, section 4.1.11). */

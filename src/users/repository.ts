@@ -115,9 +115,14 @@ export function usersRepository (db: Database) {
       return user
     },
 
-    /** Ends all logins of a user inside `tx`; undefined where the row is gone. */
+    /**
+     * Ends all logins of a user inside `tx`; returns undefined if there is no row. It moves last_login by a microsecond, so
+     * that no token equals it, not even when another system sets is_active to TRUE. The last_login that is returned has
+     * milliseconds only: it is the one that ended.
+     */
     async logout (tx: Transaction, id: number) {
-      const [user] = await tx.update(users).set({ isActive: false, updatedAt: utcNow })
+      const lastLogin = sql`${users.lastLogin} + interval '1 microsecond'`
+      const [user] = await tx.update(users).set({ isActive: false, lastLogin, updatedAt: utcNow })
         .where(eq(users.id, id)).returning({ phone: users.phoneNumber, lastLogin: users.lastLogin })
       return user
     },
