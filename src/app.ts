@@ -19,6 +19,7 @@ import type { Config } from './config.js'
 import { problem } from './errors.js'
 import { createServer } from './http/server.js'
 import { connectionLimits } from './limits/by-connection.js'
+import { guessLimit, memoryGuessStore, redisGuessStore } from './limits/guesses.js'
 import { boundBodies, unfinishedBodies } from './limits/unfinished-bodies.js'
 import { loggerOptions } from './logger.js'
 import cors, { openRefusal } from './plugins/cors.js'
@@ -122,6 +123,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     users,
     codes: app.redis ? redisCodeStore(app.redis, limits) : memoryCodeStore(limits),
     marks,
+    guesses: guessLimit(app.redis ? redisGuessStore(app.redis) : memoryGuessStore(), config),
     guard: app.redis && config.smsGuard !== 'off' ? smsGuard(app.redis, config) : undefined,
     sms: overrides.sms ?? smsSender(config),
     clock,

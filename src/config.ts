@@ -182,6 +182,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     codeSendsPerDay: read.integer('CODE_SENDS_PER_DAY', 10, 1, 1_000_000),
     codeGuessesPerDay: read.integer('CODE_GUESSES_PER_DAY', 50, 1, 1_000_000),
     rateLimitIpMax: read.integer('RATE_LIMIT_IP_MAX', 30, 1, 1_000_000),
+    rateLimitIpGuessesPerHour: read.integer('RATE_LIMIT_IP_GUESSES_PER_HOUR', 60, 1, 1_000_000),
     rateLimitIpWindowSeconds: read.integer('RATE_LIMIT_IP_WINDOW_SECONDS', 60, 1, 86_400),
     smsGuard: read.choice('SMS_GUARD', ['enforce', 'observe', 'off'], 'enforce'),
     smsGuardBlockSends: read.integer('SMS_GUARD_BLOCK_SENDS', 20, 1, 1_000_000),

@@ -84,7 +84,7 @@ export function memoryCodeStore (limits: CodeLimits): CodeStore {
       if (digest !== expected) {
         guesses.count++
         entry.guesses = guesses
-        if (!code) return { status: 'none' }
+        if (!code) return { status: 'wrong' }
         const attemptsRemaining = Math.max(Math.min(guessesPerDay - guesses.count, maxAttempts - ++code.attempts), 0)
         if (attemptsRemaining === 0) entry.code = undefined
         return { status: 'wrong', attemptsRemaining }

@@ -92,7 +92,7 @@ if left <= 0 or not (isTest or isLive(now)) then return {'none'} end
 if digest ~= expected then
   if left == guessesPerDay then redis.call('HSET', key, 'g', now, 'w', 1) else redis.call('HINCRBY', key, 'w', 1) end
   redis.call('PEXPIRE', key, day)
-  if not isLive(now) then return {'none'} end
+  if not isLive(now) then return {'wrong'} end
   left = math.min(left, maxAttempts - number('a')) - 1
   if left > 0 then redis.call('HINCRBY', key, 'a', 1) else redis.call('HDEL', key, unpack(codeFields)) end
   return {'wrong', math.max(left, 0)}
@@ -128,7 +128,7 @@ if redis.call('PTTL', key) < 0 then redis.call('PEXPIRE', key, day) end
 export function redisCodeStore (redis: Redis, limits: CodeLimits): CodeStore {
   const { ttlMs, resendMs, sendsPerHour, sendsPerDay, maxAttempts, guessesPerDay } = limits
   const script = (name: string, lua: string) => {
-    const run = redisScript<[string, ...string[]]>(redis, name, lua)
+    const run = redisScript<[string, ...Array<string | undefined>]>(redis, name, lua)
     return (key: string, ...args: Array<string | number>) => run(`code:${key}`, ...args)
   }
   const scripts = {
@@ -154,7 +154,8 @@ export function redisCodeStore (redis: Redis, limits: CodeLimits): CodeStore {
     async redeem (key, digest, now, testDigest = '') {
       const [status, ...reply] = await scripts.redeem(key, digest, now, maxAttempts, guessesPerDay, testDigest)
       if (status === 'right') return { status, undo: reply }
-      return status === 'wrong' ? { status, attemptsRemaining: Number(reply[0]) } : { status: 'none' }
+      if (status !== 'wrong') return { status: 'none' }
+      return { status, ...(reply[0] !== undefined && { attemptsRemaining: Number(reply[0]) }) }
     },
 
     async putBack (key, undo) {

@@ -36,7 +36,9 @@ export interface Refused {
 
 export type Redeemed =
   | { status: 'right', undo: unknown }
-  | { status: 'wrong', attemptsRemaining: number }
+  /** Without attempts: a wrong guess at a test number that has no live code. */
+  | { status: 'wrong', attemptsRemaining?: number }
+  /** Nothing was compared. */
   | { status: 'none' }
 
 /**

@@ -1,6 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
 import Negotiator from 'negotiator'
+import { clientAddress } from '../client-address.js'
 import { isProblem, problem } from '../errors.js'
 import { formatPhone, languages, type Language } from '../markets.js'
 import { displayName } from '../users/schemas.js'
@@ -44,7 +45,8 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
   })
 
   app.post('/verify-code', { schema: verifyCodeSchema, onRequest: app.limitAddress }, async (request) => {
-    const { user, isNew, market, sessionStart } = await auth.verifyCode(request.body.phone, request.body.verification_code, audit(request))
+    const { phone, verification_code: code } = request.body
+    const { user, isNew, market, sessionStart } = await auth.verifyCode(phone, code, clientAddress(request), audit(request))
     const { token, expiresInSeconds } = app.signToken({ id: user.id, market, sessionStart })
     return {
       success: true as const,

@@ -12,12 +12,14 @@ import { SmsRefused, SmsUnsupported, type SmsSender } from './sms/index.js'
 import { smsText } from './sms/text.js'
 import type { SmsGuard } from './sms-guard.js'
 import { leewaySeconds, type AuthenticatedUser } from './token.js'
+import type { GuessLimit } from '../limits/guesses.js'
 
 export interface AuthPorts {
   db: Database
   users: UsersRepository
   codes: CodeStore
   marks: LogoutMarks
+  guesses: GuessLimit
   /** None where SMS_GUARD is off, or without Redis. */
   guard: SmsGuard | undefined
   sms: SmsSender
@@ -29,7 +31,7 @@ export interface AuthPorts {
 export type AuthService = ReturnType<typeof authService>
 
 /** The flow of a login, free of HTTP. */
-export function authService (config: Config, { db, users, codes, marks, guard, sms, clock, newNonce }: AuthPorts) {
+export function authService (config: Config, { db, users, codes, marks, guesses, guard, sms, clock, newNonce }: AuthPorts) {
   const { codeSecret, testPhones } = config
   const keyOf = (phone: string) => (testPhones.has(phone) ? testPhoneKey : phoneKey)(codeSecret, phone)
 
@@ -73,6 +75,14 @@ export function authService (config: Config, { db, users, codes, marks, guard, s
     audit('code_sent', { userId, phone }, { market, language })
   }
 
+  /** Counts a guess against its client IP before a code is compared. Throws rate_limited. */
+  async function beginGuess (phone: string, clientIp: string, audit: Audit) {
+    const guess = await guesses.begin(clientIp, clock())
+    if (guess.isAdmitted) return guess
+    audit('limit_hit', { phone }, { limit: 'guesses' })
+    throw problem('rate_limited', { retryAfter: Math.ceil(guess.retryAfterMs / 1000) })
+  }
+
   return {
     /**
      * Sends a code to a number; a code that is still alive is sent again. `language` is what the request asks for. To a test
@@ -104,21 +114,26 @@ export function authService (config: Config, { db, users, codes, marks, guard, s
     },
 
     /**
-     * Trades a code for a login. `sessionStart` is the last_login it wrote, in seconds since the epoch.
-     * Throws invalid_request, unsupported_phone, invalid_code, unavailable; rate_limited after many logins and
-     * logouts within seconds.
+     * Exchanges a code for a login. `sessionStart` is the last_login that it wrote, in seconds since the epoch.
+     * Throws invalid_request, unsupported_phone, invalid_code, unavailable; rate_limited for a client IP with too many wrong
+     * guesses, and after many logins and logouts within seconds.
      */
-    async verifyCode (input: string, code: string, audit: Audit) {
+    async verifyCode (input: string, code: string, clientIp: string, audit: Audit) {
       const { phone, market, testCode } = readPhone(input)
       if (testCode) audit('test_phone', { phone }, { action: 'verify' })
+      const { settle } = await beginGuess(phone, clientIp, audit)
       const key = keyOf(phone)
       const redeemed = await codes.redeem(key, digestCode(codeSecret, phone, code), clock(), testCode && digestCode(codeSecret, phone, testCode))
       if (redeemed.status !== 'right') {
-        audit('wrong_code', { phone })
-        throw problem('invalid_code', redeemed.status === 'wrong' ? { attemptsRemaining: redeemed.attemptsRemaining } : {})
+        const { status, ...left } = redeemed
+        // The code is compared and counted: a log line without the user is better than a 503.
+        const [account] = await Promise.all([users.findByPhone(phone).catch(() => undefined), settle(status)])
+        audit('wrong_code', { userId: account?.id, phone })
+        throw problem('invalid_code', left)
       }
       try {
-        const { user, isNew } = await users.login(phone, market)
+        // The code of a test number is no secret: it must not buy further wrong guesses.
+        const [{ user, isNew }] = await Promise.all([users.login(phone, market), settle(testCode ? 'none' : 'right')])
         // The login stands, whether it is counted or not.
         if (isNew && !testCode) await guard?.verified(phone, market, clock()).catch(() => undefined)
         audit('login', { userId: user.id, phone }, { is_new_user: isNew })

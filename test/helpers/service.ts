@@ -89,6 +89,7 @@ export const productionEnv = (databaseUrl: string, redisUrl: string): Record<str
   CODE_SECRET: randomBytes(32).toString('base64'),
   // One address and a few blocks of numbers stand for all clients of a test; what limits them has tests of its own.
   RATE_LIMIT_IP_MAX: '1000000',
+  RATE_LIMIT_IP_GUESSES_PER_HOUR: '1000000',
   SMS_GUARD_BLOCK_SENDS: '1000000',
   SMS_GUARD_MARKET_SENDS: '1000000',
   SMS_PROVIDER: 'webhook',

@@ -1,0 +1,142 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { addressGroup, wideAddressGroup, wideFactor } from '../client-address.js'
+import type { Config } from '../config.js'
+import { keyedDigest } from '../keyed-digest.js'
+import { redisScript, type Redis } from '../plugins/redis.js'
+
+const hourMs = 3_600_000
+/** No guess takes this long. What is still pending then was lost with its process. */
+const maxPendingMs = 10_000
+/** How a guess waits for those of its client IP that are being compared: about 1.5 s in all. */
+const maxWaits = 30
+const maxWaitMs = 100
+
+/** What became of a guess. `none`: nothing was compared. */
+export type GuessOutcome = 'right' | 'wrong' | 'none'
+
+type Reservation = { status: 'pending', begins: number } | { status: 'busy' } | { status: 'exceeded', retryAfterMs: number }
+
+/** The guesses of client IPs in the hour that begins with the first. Both calls are atomic. `now` is in milliseconds. */
+export interface GuessStore {
+  /**
+   * Counts a guess as pending. Returns exceeded where the wrong guesses exceed `max` and the right ones, busy where they
+   * would if all pending guesses turned out wrong. So guesses in parallel cannot pass the bound together.
+   */
+  reserve (key: string, max: number, now: number): Promise<Reservation>
+  /** Counts a pending guess by its outcome, unless the hour it belongs to (`begins`) is over. */
+  settle (key: string, begins: number, outcome: GuessOutcome): Promise<void>
+}
+
+/* One hash per client IP: b the hour begins, w wrong, r right, p pending guesses, l the last one began. */
+const reserve = `
+local max, now = tonumber(ARGV[1]), tonumber(ARGV[2])
+local stored = redis.call('HMGET', KEYS[1], 'b', 'w', 'r', 'p', 'l')
+for i = 1, 5 do stored[i] = tonumber(stored[i] or 0) end
+local begins, wrong, right, pending, last = unpack(stored)
+if now >= begins + ${hourMs} then
+  begins, wrong, right, pending = now, 0, 0, 0
+  redis.call('HSET', KEYS[1], 'b', now, 'w', 0, 'r', 0)
+  redis.call('PEXPIRE', KEYS[1], ${hourMs})
+end
+if wrong > math.max(max, right) then return {'exceeded', math.min(begins + ${hourMs} - now, ${hourMs})} end
+if now > last + ${maxPendingMs} then pending = 0 end
+if wrong + pending > math.max(max, right) then return {'busy'} end
+redis.call('HSET', KEYS[1], 'p', pending + 1, 'l', now)
+return {'pending', tostring(begins)}
+`
+
+const settle = `
+local begins, pending = unpack(redis.call('HMGET', KEYS[1], 'b', 'p'))
+if begins ~= ARGV[1] then return end
+if tonumber(pending) > 0 then redis.call('HINCRBY', KEYS[1], 'p', -1) end
+if ARGV[2] == 'wrong' then redis.call('HINCRBY', KEYS[1], 'w', 1) end
+if ARGV[2] == 'right' then redis.call('HINCRBY', KEYS[1], 'r', 1) end
+`
+
+/** Counts in Redis, shared by all replicas. Throws unavailable when Redis does not respond. */
+export function redisGuessStore (redis: Redis): GuessStore {
+  const scripts = {
+    reserve: redisScript<[Reservation['status'], string | number]>(redis, 'guessReserve', reserve),
+    settle: redisScript<null>(redis, 'guessSettle', settle)
+  }
+  return {
+    async reserve (key, max, now) {
+      const [status, value] = await scripts.reserve(`guesses:${key}`, max, now)
+      if (status === 'pending') return { status, begins: Number(value) }
+      return status === 'busy' ? { status } : { status, retryAfterMs: Number(value) }
+    },
+    async settle (key, begins, outcome) {
+      await scripts.settle(`guesses:${key}`, begins, outcome)
+    }
+  }
+}
+
+interface Hour { begins: number, wrong: number, right: number, none: number, pending: number, last: number }
+
+/** Counts in process memory, for development. Behaves as the Redis store does; the same tests hold both. */
+export function memoryGuessStore (): GuessStore {
+  const hours = new Map<string, Hour>()
+  return {
+    async reserve (key, max, now) {
+      let hour = hours.get(key)
+      if (!hour || now >= hour.begins + hourMs) {
+        hour = { begins: now, wrong: 0, right: 0, none: 0, pending: 0, last: now }
+        hours.set(key, hour)
+      }
+      const bound = Math.max(max, hour.right)
+      if (hour.wrong > bound) return { status: 'exceeded', retryAfterMs: Math.min(hour.begins + hourMs - now, hourMs) }
+      if (now > hour.last + maxPendingMs) hour.pending = 0
+      if (hour.wrong + hour.pending > bound) return { status: 'busy' }
+      hour.pending++
+      hour.last = now
+      return { status: 'pending', begins: hour.begins }
+    },
+    async settle (key, begins, outcome) {
+      const hour = hours.get(key)
+      if (hour?.begins !== begins) return
+      hour.pending = Math.max(hour.pending - 1, 0)
+      hour[outcome]++
+    }
+  }
+}
+
+export type GuessLimit = ReturnType<typeof guessLimit>
+
+/**
+ * The limit on wrong guesses per client IP, over all numbers (CONTRACT, section 4): by IPv4 address or /64, with a larger
+ * budget for the whole /48 on top.
+ */
+export function guessLimit (store: GuessStore, { codeSecret, rateLimitIpGuessesPerHour: max }: Pick<Config, 'codeSecret' | 'rateLimitIpGuessesPerHour'>) {
+  const keyOf = (group: string) => keyedDigest(codeSecret, 'guesses', group)
+
+  function budgetsOf (clientIp: string) {
+    const wide = wideAddressGroup(clientIp)
+    return [{ key: keyOf(addressGroup(clientIp)), max }, ...(wide ? [{ key: keyOf(wide), max: max * wideFactor }] : [])]
+  }
+
+  return {
+    /**
+     * Admits a guess of `clientIp` before its code is compared, or returns the milliseconds after which to try again. While
+     * the outcome of guesses in parallel is open, it waits for them. `settle` counts the outcome and never rejects: a guess
+     * that cannot be settled stays pending, which counts like a wrong one.
+     */
+    async begin (clientIp: string, now: number) {
+      const budgets = budgetsOf(clientIp)
+      for (let waits = 0; waits < maxWaits; waits++) {
+        const reservations = await Promise.all(budgets.map(({ key, max }) => store.reserve(key, max, now)))
+        const settle = (outcome: GuessOutcome) => Promise.allSettled(budgets.map(async ({ key }, i) => {
+          const reservation = reservations[i] as Reservation
+          if (reservation.status === 'pending') await store.settle(key, reservation.begins, outcome)
+        }))
+        if (reservations.every(({ status }) => status === 'pending')) return { isAdmitted: true as const, settle }
+        // What one budget refuses must not use up the other.
+        await settle('none')
+        const exceeded = reservations.find(({ status }) => status === 'exceeded')
+        if (exceeded?.status === 'exceeded') return { isAdmitted: false as const, retryAfterMs: exceeded.retryAfterMs }
+        // At random: guesses that all wait equally long would meet again.
+        await delay(Math.random() * maxWaitMs)
+      }
+      return { isAdmitted: false as const, retryAfterMs: maxWaitMs }
+    }
+  }
+}
