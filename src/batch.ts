@@ -3,18 +3,23 @@ import { setImmediate as turn } from 'node:timers/promises'
 /** `found` is undefined where there was nothing under the id. Must not throw. */
 type Callback<Found> = (error: Error | null, found?: Found) => void
 
-/** The next statement waits until all answers of the one under way are given, it is about so many ids, or has waited so long. */
+/**
+ * While a statement is in flight, the next one waits until that one is delivered, it holds 32 ids, or 1 ms has passed. While as
+ * many are in flight as there are connections, it gathers ids until one of them is delivered, for at most 100 ms.
+ */
 const enoughIds = 32
 const waitMs = 1
+const busyWaitMs = 100
 /** Answers of a batch that are given in one turn. All in one would make all their clients come back in one, and wait in one. */
 const answersATurn = 16
 
 /**
  * Makes one statement of all that is looked up by an id in the same turn of the event loop, an id that is asked for twice
  * included once. Nothing is cached, and the statement for a lookup starts after the lookup came.
- * `select` finds what there is under each of at most `max` ids; where it fails, it fails its own batch only.
+ * `select` finds what there is under each of at most `max` ids; where it fails, it fails its own batch only. `connections` is how
+ * many statements can run at once.
  */
-export function batched<Found> (max: number, select: (ids: number[]) => Promise<Record<number, Found>>) {
+export function batched<Found> (max: number, connections: number, select: (ids: number[]) => Promise<Record<number, Found>>) {
   let waiting = new Map<number, Array<Callback<Found>>>()
   let underWay = 0
   /** Runs while what is waiting waits for the last answer of a statement. */
@@ -51,8 +56,9 @@ export function batched<Found> (max: number, select: (ids: number[]) => Promise<
   }
 
   function endTurn () {
-    if (underWay === 0 || waiting.size >= enoughIds) run()
-    else wait ??= setTimeout(run, waitMs)
+    const isBusy = underWay >= connections
+    if (underWay === 0 || (waiting.size >= enoughIds && !isBusy)) run()
+    else wait ??= setTimeout(run, isBusy ? busyWaitMs : waitMs)
   }
 
   /** Looks one up by its id. */
@@ -64,6 +70,6 @@ export function batched<Found> (max: number, select: (ids: number[]) => Promise<
     }
     if (waiting.size === 0) setImmediate(endTurn)
     waiting.set(id, [callback])
-    if (waiting.size === max || (wait && waiting.size === enoughIds)) run()
+    if (waiting.size === max || (wait && waiting.size === enoughIds && underWay < connections)) run()
   }
 }

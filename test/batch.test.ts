@@ -3,10 +3,10 @@ import t, { type Test } from 'tap'
 import { batched } from '../src/batch.js'
 
 /** A lookup whose statements end when they are told to; `asked` has the ids of each. */
-function lookup (max = 1000) {
+function lookup ({ max = 1000, connections = 10 } = {}) {
   const asked: number[][] = []
   const ends: Array<(error?: Error) => void> = []
-  const find = batched(max, (ids) => {
+  const find = batched(max, connections, (ids) => {
     asked.push(ids)
     return new Promise<Record<number, string>>((resolve, reject) => {
       ends.push((error) => error ? reject(error) : resolve(Object.fromEntries(ids.map((id) => [id, `found ${id}`]))))
@@ -103,8 +103,41 @@ t.test('many of one turn do not wait', async (t) => {
   await Promise.all(asks)
 })
 
+t.test('while all connections are busy, lookups gather until a statement ends', async (t) => {
+  const pass = holdTimers(t)
+  const { asked, ends, ask, statements } = lookup({ connections: 1 })
+  const asks = [ask(0)]
+  await statements(1)
+  for (const ids of [upTo(33), upTo(66).slice(33)]) {
+    asks.push(...ids.map(ask))
+    await turn()
+  }
+
+  t.equal(pass(99), 0)
+  t.strictSame(asked, [[0]])
+  ends[0]?.()
+  await statements(2)
+  t.strictSame(asked[1], upTo(66))
+  ends[1]?.()
+  await Promise.all(asks)
+})
+
+t.test('lookups wait at most 100 ms for a connection that does not respond', async (t) => {
+  const pass = holdTimers(t)
+  const { asked, ends, ask, statements } = lookup({ connections: 1 })
+  const asks = [ask(0)]
+  await statements(1)
+  asks.push(ask(1))
+  await turn()
+
+  t.equal(pass(100), 1)
+  t.strictSame(asked, [[0], [1]])
+  for (const end of ends) end()
+  await Promise.all(asks)
+})
+
 t.test('one statement fails, the other does not, and the next lookup has a new one', async (t) => {
-  const { asked, ends, ask, statements } = lookup(2)
+  const { asked, ends, ask, statements } = lookup({ max: 2 })
   const asks = [1, 2, 3, 2].map(ask)
   const settled = Promise.allSettled(asks)
   await statements(2)

@@ -17,7 +17,7 @@ const layers: Array<[path: RegExp, layer: number]> = [
   [/^(auth|profile)\/|^metrics-server\.ts$/, 4],
   [/^users\/|^db\/migrate\.ts$|^limits\/guesses\.ts$/, 3],
   [/^(plugins|limits)\//, 2],
-  [/^(batch|config|errors|logger|markets|schemas|answers|client-address|keyed-digest|redis-url|start-errors|test-phones|dev-postgres)\.ts$|^(db\/schema\.ts$|http\/)/, 1]
+  [/^(batch|config|errors|logger|markets|schemas|answers|client-address|keyed-digest|redis-url|start-errors|test-phones|dev-postgres)\.ts$|^(db\/(schema|turns)\.ts$|http\/)/, 1]
 ]
 
 /** Packages that only the named files may import; a module of Node by its node: name. */

@@ -150,7 +150,7 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
      * failure of either store changes nothing. Throws invalid_token, unavailable.
      */
     async logout ({ id, sessionStart }: AuthenticatedUser, audit: Audit) {
-      const phone = await db.atomically(async (tx) => {
+      const phone = await db.inTurn(id, async (tx) => {
         const user = await users.logout(tx, id)
         if (!user) throw problem('invalid_token')
         const ended = epochSeconds(user.lastLogin)
@@ -165,7 +165,7 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
 
     /** Deletes an account, its addresses and its pending code. Throws account_in_use, unavailable; then nothing has changed. */
     async deleteAccount (userId: number, audit: Audit) {
-      const phone = await db.atomically(async (tx) => {
+      const phone = await db.inTurn(userId, async (tx) => {
         const user = await users.remove(tx, userId)
         if (!user) throw problem('invalid_token')
         await codes.forget(keyOf(user.phone))

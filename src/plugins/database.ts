@@ -3,20 +3,33 @@ import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import fp from 'fastify-plugin'
 import pg from 'pg'
 import type { Config } from '../config.js'
+import { line, NoTurn, turns } from '../db/turns.js'
 import { isProblem } from '../errors.js'
 import { outageLog, type OutageLog } from '../logger.js'
 
 export type Database = ReturnType<typeof openDatabase>
 export type Transaction = NodePgDatabase
 
-/** Longest wait for a free or new connection, and for an answer on it, in milliseconds. */
+/** Longest wait for the turn of a user, for a free or new connection, and for a response on it, in milliseconds. */
+const turnTimeoutMs = 2000
 const connectTimeoutMs = 1000
 const queryTimeoutMs = 1500
 
-function openDatabase (config: Config) {
-  const pool = new pg.Pool({
+/**
+ * How the `max` connections of a process are divided. The active check has up to two of its own. Of the others transactions
+ * hold at most half, so logins and reads never wait for one that a transaction holds. Two are too few for that, but the check
+ * still has its own; one serves everything.
+ */
+function divideConnections (max: number) {
+  const check = max < 4 ? Math.min(1, max - 1) : 2
+  const shared = max - check
+  return { check, shared, transactions: Math.max(1, Math.floor(shared / 2)) }
+}
+
+function openPool (config: Config, max: number) {
+  return new pg.Pool({
     connectionString: config.databaseUrl,
-    max: config.databasePoolMax,
+    max,
     connectionTimeoutMillis: connectTimeoutMs,
     query_timeout: queryTimeoutMs,
     keepAlive: true,
@@ -24,18 +37,21 @@ function openDatabase (config: Config) {
     // The database may be set to another style, which nobody could read here.
     onConnect: (client) => client.query("SET datestyle = 'ISO'")
   })
+}
 
-  return Object.assign(drizzle({ client: pool }), {
-    pool,
+function openDatabase (config: Config) {
+  const share = divideConnections(config.databasePoolMax)
+  const pool = openPool(config, share.shared)
+  const checkPool = share.check === 0 ? pool : openPool(config, share.check)
+  const transactions = line(share.transactions)
+  const inTurnOf = turns()
 
-    /** The name for a prepared statement: none where a pooler cannot keep them, which runs it unnamed. */
-    statementName: (name: string) => config.databasePreparedStatements ? name : '',
-
-    /**
-     * Runs `work` in one transaction. Unlike Drizzle's own it does not send ROLLBACK down a connection that no longer
-     * answers, and never puts such a connection back into the pool.
-     */
-    async atomically<T> (work: (tx: Transaction) => Promise<T>): Promise<T> {
+  /**
+   * Runs `work` in one transaction. Unlike Drizzle's own it does not send ROLLBACK down a connection that no longer
+   * responds, and never puts such a connection back into the pool.
+   */
+  const atomically = <T>(work: (tx: Transaction) => Promise<T>): Promise<T> =>
+    transactions.run(connectTimeoutMs, async () => {
       const client = await pool.connect()
       // The pool does not listen to a connection in use; its death between two queries would end the process.
       client.on('error', noop)
@@ -53,7 +69,26 @@ function openDatabase (config: Config) {
         giveBack(isProblem(error) && error.statusCode < 500 && await client.query('ROLLBACK').then(() => true, () => false))
         throw error
       }
-    }
+    })
+
+  return Object.assign(drizzle({ client: pool }), {
+    pool,
+    /** For the active check alone, and the probe of readiness. */
+    check: drizzle({ client: checkPool }),
+    pools: [...new Set([pool, checkPool])],
+    transactions,
+
+    /** The name for a prepared statement: none where a pooler cannot keep them, which runs it unnamed. */
+    statementName: (name: string) => config.databasePreparedStatements ? name : '',
+
+    atomically,
+
+    /**
+     * Runs `work` in one transaction that locks the row of a user. Those of one user take turns before they take a connection:
+     * while they wait for each other, or for a lock that another system holds, they keep one connection at most.
+     */
+    inTurn: <T>(userId: number, work: (tx: Transaction) => Promise<T>): Promise<T> =>
+      inTurnOf(userId, turnTimeoutMs, () => atomically(work))
   })
 }
 
@@ -68,11 +103,11 @@ export function sqlState (error: unknown): string | undefined {
 /** SQLSTATE classes that mean a bug of ours, but for a missing table (42P01) and missing rights (42501). */
 const isBug = (state: string) => /^(22|23|42)/.test(state) && state !== '42P01' && state !== '42501'
 
-/** Whether an error means that PostgreSQL cannot answer: away, starting, out of connections, or without its tables. */
+/** Whether an error means that PostgreSQL cannot serve this now: unavailable, starting, busy, out of connections, or without its tables. */
 export function isDatabaseUnavailable (error: unknown): boolean {
   const state = sqlState(error)
   if (state !== undefined) return !isBug(state)
-  return error instanceof DrizzleQueryError || isConnectionError(error)
+  return error instanceof DrizzleQueryError || error instanceof NoTurn || isConnectionError(error)
 }
 
 /** What pg and its pool throw outside of a query: a system error code, or one of these messages. */
@@ -91,8 +126,8 @@ export default fp<Config>(async (app, config) => {
   const db = openDatabase(config)
   const outage = outageLog(app.log, 'PostgreSQL')
   // Without a listener the death of an idle connection ends the process.
-  db.pool.on('error', outage.down)
+  for (const pool of db.pools) pool.on('error', outage.down)
   app.decorate('db', db)
   app.decorate('databaseOutage', outage)
-  app.addHook('onClose', async () => { await db.pool.end() })
+  app.addHook('onClose', async () => { await Promise.all(db.pools.map((pool) => pool.end())) })
 }, { name: 'database' })

@@ -40,13 +40,14 @@ interface Options {
 
 /** Probes for an orchestrator: the process lives; it can serve. */
 export const healthRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { clock }) => {
-  // Asks for the table itself: a database without users cannot sign anybody in.
+  // Asks for the table itself: a database without users cannot sign anybody in. By the connections of the active check:
+  // the load of one user cannot keep them.
   const probe = sql`SELECT extract(epoch FROM clock_timestamp())::float8 * 1000 AS now, EXISTS (SELECT FROM ${users} WHERE ${users.id} = 0)`
   let isDifferenceTold = false
 
   async function checkDatabase () {
     const earliest = clock()
-    const { rows: [row] } = await app.db.execute<{ now: number }>(probe)
+    const { rows: [row] } = await app.db.check.execute<{ now: number }>(probe)
     const { now } = row as { now: number }
     const differenceMs = Math.max(earliest - now, now - clock(), 0)
     if (differenceMs > maxClockDifferenceMs && !isDifferenceTold) {

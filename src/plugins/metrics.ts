@@ -72,13 +72,14 @@ export default fp<Config>(async (app, { metricsPort }) => {
     batchSeconds(duration)
   })
 
-  const { pool } = app.db
+  const { pools } = app.db
+  const sum = (count: (pool: typeof pools[number]) => number) => pools.reduce((total, pool) => total + count(pool), 0)
   // A gauge reads its figure when it is asked for; registering it is all that is needed.
   const gauge = (name: string, help: string, read: () => number) => new Gauge({ name, help, registers, collect () { this.set(read()) } })
-  gauge('phone_auth_database_connections', 'Open connections to PostgreSQL', () => pool.totalCount)
-  gauge('phone_auth_database_connections_idle', 'Connections to PostgreSQL that nobody uses', () => pool.idleCount)
-  gauge('phone_auth_database_connections_max', 'DATABASE_POOL_MAX', () => pool.options.max)
-  gauge('phone_auth_database_waiting', 'Statements that wait for a connection', () => pool.waitingCount)
+  gauge('phone_auth_database_connections', 'Open connections to PostgreSQL', () => sum((pool) => pool.totalCount))
+  gauge('phone_auth_database_connections_idle', 'Connections to PostgreSQL that nobody uses', () => sum((pool) => pool.idleCount))
+  gauge('phone_auth_database_connections_max', 'DATABASE_POOL_MAX', () => sum((pool) => pool.options.max))
+  gauge('phone_auth_database_waiting', 'Statements and transactions that wait for a connection', () => sum((pool) => pool.waitingCount) + app.db.transactions.waitingCount())
   registry.registerMetric(new Gauge({
     name: 'phone_auth_dependency_up',
     help: '1 while PostgreSQL or Redis answers; of several workers the worst counts',

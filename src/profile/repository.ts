@@ -35,7 +35,7 @@ export function addressesRepository (db: Database) {
   const lists = db.select({ userId: addresses.userId, rows }).from(addresses)
     .where(sql`${addresses.userId} = ANY(${placeholder('userIds')}::bigint[])`).groupBy(addresses.userId)
     .prepare(db.statementName('addresses_of_users'))
-  const findList = batched(maxLists, async (userIds) => {
+  const findList = batched(maxLists, db.pool.options.max, async (userIds) => {
     const found = await lists.execute({ userIds: `{${userIds.join()}}` })
     return Object.fromEntries(found.map(({ userId, rows }) => [userId, rows]))
   })
@@ -44,7 +44,7 @@ export function addressesRepository (db: Database) {
     .prepare(db.statementName('address_of_user'))
 
   /** Runs `work` while no other request changes this user's addresses: the row of the user is the lock. */
-  const exclusively = <T>(userId: number, work: (tx: Transaction) => Promise<T>) => db.atomically(async (tx) => {
+  const exclusively = <T>(userId: number, work: (tx: Transaction) => Promise<T>) => db.inTurn(userId, async (tx) => {
     const [user] = await tx.select({ id: users.id }).from(users).where(eq(users.id, userId)).for('update')
     if (!user) throw problem('invalid_token')
     return work(tx)

@@ -18,10 +18,10 @@ export function activeUsers (db: Database, count: (users: number, seconds: numbe
   // date_part returns a float8, which PostgreSQL writes faster than the numeric of extract; a double holds the microseconds.
   const lastLogins = sql<Record<number, number | null> | null>`
     json_object_agg(${users.id}, date_part('epoch', ${users.lastLogin})) FILTER (WHERE ${users.isActive})`
-  const query = db.select({ lastLogins }).from(users)
+  const query = db.check.select({ lastLogins }).from(users)
     .where(sql`${users.id} = ANY(${sql.placeholder('ids')}::bigint[])`).prepare(db.statementName('active_users'))
 
-  return batched(maxBatch, async (ids) => {
+  return batched(maxBatch, db.check.$client.options.max, async (ids) => {
     const start = performance.now()
     try {
       const [row] = await query.execute({ ids: `{${ids.join()}}` })
@@ -39,9 +39,9 @@ export function activeUsers (db: Database, count: (users: number, seconds: numbe
 export function creationTimes (db: Database) {
   const created = sql<Record<number, number | null> | null>`json_object_agg(${users.id},
     CASE WHEN ${users.createdAt} <= ${utcNow} THEN floor(date_part('epoch', ${users.createdAt})) END)`
-  const query = db.select({ created }).from(users)
+  const query = db.check.select({ created }).from(users)
     .where(sql`${users.id} = ANY(${sql.placeholder('ids')}::bigint[])`).prepare(db.statementName('user_creation_times'))
-  const find = batched(maxBatch, async (ids) => {
+  const find = batched(maxBatch, db.check.$client.options.max, async (ids) => {
     const [row] = await query.execute({ ids: `{${ids.join()}}` })
     return row?.created ?? {}
   })

@@ -110,8 +110,8 @@ export function usersRepository (db: Database) {
 
     /** Writes the given fields; undefined where the row is gone. */
     async update (id: number, { fullName, profileImageUrl, language }: UserChanges): Promise<User | undefined> {
-      const [user] = await db.update(users).set({ fullName, profileImageUrl, language, updatedAt: utcNow })
-        .where(eq(users.id, id)).returning(columns)
+      const [user] = await db.inTurn(id, (tx) => tx.update(users).set({ fullName, profileImageUrl, language, updatedAt: utcNow })
+        .where(eq(users.id, id)).returning(columns))
       return user
     },
 

@@ -138,7 +138,7 @@ for (const [fault, status, code, break_, mend] of [
     // New sessions see the new setting; a query on one that is about to end would be 503 whatever the fault.
     const endConnections = async () => {
       await service.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'phone-auth'")
-      await until(() => service.app.db.pool.totalCount === 0)
+      await until(() => service.app.db.pools.every(({ totalCount }) => totalCount === 0))
     }
     await service.sql(break_.replace('name', name))
     await endConnections()

@@ -107,7 +107,7 @@ t.test('first logins of one number at once make one row and one id', async (t) =
     const service = await testService(t, { database, env: { DATABASE_POOL_MAX: '100' } })
     const phone = newPhone()
     const users = usersRepository(service.app.db)
-    await openConnections(service, 100)
+    await openConnections(service)
     const logins = await Promise.all(times(100, () => users.login(phone, 'kg')))
     t.equal(logins.filter(({ isNew }) => isNew).length, 1)
     t.strictSame(await service.sql('SELECT id FROM users WHERE phone_number = $1', [phone]), [{ id: logins[0]?.user.id }])

@@ -5,10 +5,10 @@ import { newPhone, testDatabase, testService, type Json } from '../helpers/servi
 
 const rows = 100_000
 
-/** The statements that a pool sends from now on, those inside of transactions too, by their text. */
-function statementsOf (pool: pg.Pool) {
+/** The statements that pools send from now on, those inside of transactions too, by their text. */
+function statementsOf (pools: pg.Pool[]) {
   const texts = new Set<string>()
-  pool.on('connect', (client) => {
+  const listen = (client: pg.PoolClient) => {
     const query = client.query.bind(client) as (...args: unknown[]) => unknown
     Object.assign(client, {
       query: (statement: string | { text: string }, ...rest: unknown[]) => {
@@ -16,7 +16,8 @@ function statementsOf (pool: pg.Pool) {
         return query(statement, ...rest)
       }
     })
-  })
+  }
+  for (const pool of pools) pool.on('connect', listen)
   return texts
 }
 
@@ -31,8 +32,9 @@ t.test(`no statement of the service reads all of users or user_addresses, with $
   await database.sql('ANALYZE')
   const service = await testService(t, { database, env: { LOG_LEVEL: 'info', TEST_PHONES: '+13125550100=480513' } })
   // Connections of before are not listened to.
-  await service.app.db.pool.query('SELECT pg_terminate_backend(pg_backend_pid())').catch(() => {})
-  const texts = statementsOf(service.app.db.pool)
+  const { pools } = service.app.db
+  await Promise.all(pools.map((pool) => pool.query('SELECT pg_terminate_backend(pg_backend_pid())').catch(() => {})))
+  const texts = statementsOf(pools)
 
   const phone = newPhone()
   const { token } = await service.login(phone)

@@ -87,9 +87,10 @@ export const productionEnv = (databaseUrl: string, redisUrl: string): Record<str
   REDIS_URL: redisUrl,
   JWT_SECRET: randomBytes(32).toString('base64'),
   CODE_SECRET: randomBytes(32).toString('base64'),
-  // One address and a few blocks of numbers stand for all clients of a test; what limits them has tests of its own.
+  // One client IP, a few users and a few number blocks stand for all clients of a test; the limits have tests of their own.
   RATE_LIMIT_IP_MAX: '1000000',
   RATE_LIMIT_IP_GUESSES_PER_HOUR: '1000000',
+  RATE_LIMIT_USER_MAX: '1000000',
   SMS_GUARD_BLOCK_SENDS: '1000000',
   SMS_GUARD_MARKET_SENDS: '1000000',
   SMS_PROVIDER: 'webhook',
@@ -163,10 +164,10 @@ interface ServiceOptions {
   redis?: Awaited<ReturnType<typeof testRedis>>
 }
 
-/** Opens as many connections one by one: so many at once would take a busy machine longer than the service waits for one. */
-export async function openConnections ({ app }: Service, count: number) {
+/** Opens all connections of the pool one by one: so many at once would take a busy machine longer than the service waits for one. */
+export async function openConnections ({ app: { db: { pool } } }: Service) {
   const clients = []
-  while (clients.length < count) clients.push(await app.db.pool.connect())
+  while (clients.length < pool.options.max) clients.push(await pool.connect())
   for (const client of clients) client.release()
 }
 

@@ -3,8 +3,9 @@ import { sql } from 'drizzle-orm'
 import { problem } from '../../src/errors.js'
 import { isDatabaseUnavailable, sqlState, type Transaction } from '../../src/plugins/database.js'
 import { migrate } from '../../src/db/migrate.js'
+import { samples } from '../helpers/samples.js'
 import { startTestPostgres } from '../helpers/servers.js'
-import { newPhone, testService } from '../helpers/service.js'
+import { newPhone, testService, type Json } from '../helpers/service.js'
 
 /** The error that `promise` ends with. */
 const errorOf = (promise: Promise<unknown>) => promise.then(() => undefined, (error: unknown) => error)
@@ -129,5 +130,57 @@ for (const [isPrepared, count] of [['true', 'kept'], ['false', 'none']] as const
     t.equal((await service.request('GET', '/api/v1/users/me', { token })).status, 200)
     const { rows } = await service.app.db.execute(sql`SELECT name FROM pg_prepared_statements`)
     t.equal(rows.length > 0, isPrepared === 'true')
+  })
+}
+
+for (const max of [1, 2, 3, 4, 10]) {
+  t.test(`DATABASE_POOL_MAX=${max}: logins, checks, reads and writes at once all succeed on so many connections at most`, async (t) => {
+    const service = await testService(t, { env: { DATABASE_POOL_MAX: String(max), METRICS_PORT: '9464' } })
+    const people = await Promise.all(Array.from({ length: 5 }, () => service.login(newPhone())))
+
+    const answers = await Promise.all(people.flatMap(({ token }) => [
+      service.request('GET', '/auth/verify-token', { token }),
+      service.request('GET', '/api/v1/users/me', { token }),
+      service.request('PATCH', '/api/v1/users/me', { token, body: { full_name: 'A B' } }),
+      service.request('POST', '/api/v1/profile/addresses', { token, body: { title: 'Home', full_address: 'Chuy 1' } }),
+      service.request('GET', '/health/ready')
+    ]))
+    t.strictSame([...new Set(answers.map(({ status }) => status))].sort(), [200, 201])
+    const [{ count }] = await service.sql("SELECT count(*)::int FROM pg_stat_activity WHERE application_name = 'phone-auth' AND datname = current_database()") as [Json]
+    t.ok(count <= max, `${count} connections`)
+    const metrics = samples(await service.app.metrics.metrics())
+    t.equal(metrics.get('phone_auth_database_connections_max'), max)
+    t.equal(metrics.get('phone_auth_database_connections'), count)
+    t.equal(metrics.get('phone_auth_database_connections_idle'), count)
+  })
+}
+
+for (const [max, transactions] of [[2, 1], [3, 1], [5, 1], [10, 4]] as const) {
+  t.test(`DATABASE_POOL_MAX=${max}: at most ${transactions} of the connections are held by transactions, and checks wait for none of them`, async (t) => {
+    const service = await testService(t, { env: { DATABASE_POOL_MAX: String(max), METRICS_PORT: '9464' } })
+    const { db } = service.app
+    const { token } = await service.login(newPhone())
+    let finish!: () => void
+    const isFinished = new Promise<void>((resolve) => { finish = resolve })
+    const held = await Promise.all(Array.from({ length: transactions }, () => new Promise<{ ended: Promise<unknown> }>((resolve) => {
+      const ended = db.atomically(async (tx) => {
+        await tx.execute(sql`SELECT 1`)
+        resolve({ ended })
+        await isFinished
+      })
+    })))
+
+    const further = errorOf(db.atomically(async () => {}))
+    t.equal(samples(await service.app.metrics.metrics()).get('phone_auth_database_waiting'), 1)
+    t.equal((await service.request('GET', '/auth/verify-token', { token })).status, 200)
+    t.equal((await service.request('GET', '/health/ready')).status, 200)
+    if (max > 2) {
+      t.equal((await service.request('GET', '/api/v1/users/me', { token })).status, 200)
+      t.ok(await service.login(newPhone()))
+    }
+    t.equal(isDatabaseUnavailable(await further), true, 'the next transaction gives up')
+    finish()
+    await Promise.all(held.map(({ ended }) => ended))
+    t.equal(await db.atomically(async () => 'done'), 'done')
   })
 }

@@ -128,21 +128,23 @@ t.test('a parameter over 100 characters, or one that is no id, is 404 before any
 })
 
 /** Counts the statements of a service; `guards` counts those of the is_active check. */
-function countQueries ({ app: { db: { pool } } }: Service) {
-  const query = pool.query
+function countQueries ({ app: { db: { pools } } }: Service) {
   let all = 0
   let guards = 0
-  pool.query = function (this: typeof pool, ...args: unknown[]) {
-    all++
-    if (JSON.stringify(args[0]).includes('ANY(')) guards++
-    return (query as (...args: unknown[]) => unknown).apply(this, args)
-  } as typeof query
-  const connect = pool.connect
-  pool.connect = function (this: typeof pool, ...args: unknown[]) {
-    // Of a transaction; pool.query takes its connection with a callback.
-    if (args.length === 0) all++
-    return (connect as (...args: unknown[]) => unknown).apply(this, args)
-  } as typeof connect
+  for (const pool of pools) {
+    const query = pool.query
+    pool.query = function (this: typeof pool, ...args: unknown[]) {
+      all++
+      if (JSON.stringify(args[0]).includes('ANY(')) guards++
+      return (query as (...args: unknown[]) => unknown).apply(this, args)
+    } as typeof query
+    const connect = pool.connect
+    pool.connect = function (this: typeof pool, ...args: unknown[]) {
+      // Of a transaction; pool.query takes its connection with a callback.
+      if (args.length === 0) all++
+      return (connect as (...args: unknown[]) => unknown).apply(this, args)
+    } as typeof connect
+  }
   return Object.assign(() => all, { guards: () => guards })
 }
 

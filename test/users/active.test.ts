@@ -16,7 +16,7 @@ t.test('one statement answers all that ask in the same turn, each with its own r
   const find = activeUsers(app.db, (users, seconds) => { if (seconds > 0) counted.push(users) })
   const ask = (id: number) => new Promise<Found>((resolve) => find(id, (error, lastLogin) => resolve(error ?? lastLogin)))
   let statements = 0
-  app.db.pool.on('acquire', () => { statements++ })
+  app.db.check.$client.on('acquire', () => { statements++ })
 
   t.strictSame(await Promise.all([1, 2, 3, 1, 4, 5, 6, 2_147_483_647].map(ask)),
     [1_709_208_000, undefined, undefined, 1_709_208_000, -1, null, undefined, undefined])
@@ -41,7 +41,7 @@ t.test('no statement asks about more than so many users', async (t) => {
   const counted: number[] = []
   const find = activeUsers(app.db, (users) => { counted.push(users) })
   let statements = 0
-  app.db.pool.on('acquire', () => { statements++ })
+  app.db.check.$client.on('acquire', () => { statements++ })
   const found = await Promise.all(Array.from({ length: 2 * maxBatch + 1 }, (_, index) =>
     new Promise<Found>((resolve) => find(index + 1, (error, lastLogin) => resolve(error ?? lastLogin)))))
   t.strictSame(found, [...Array.from({ length: 2 * maxBatch }, (_, index) => index % 2 === 1 ? null : undefined), undefined])
@@ -63,7 +63,7 @@ t.test('64 requests that arrive in one turn of the event loop are one statement,
   const service = await testService(t, { env: { LOG_LEVEL: 'info' } })
   const people = await Promise.all(Array.from({ length: 16 }, () => service.login(newPhone())))
   let statements = 0
-  service.app.db.pool.on('acquire', () => { statements++ })
+  service.app.db.check.$client.on('acquire', () => { statements++ })
   const answers = await Promise.all(Array.from({ length: 64 }, (_, n) => service.app.inject({
     url: '/api/v1/auth/verify-token', headers: { authorization: `Bearer ${people[n % 16]?.token}` }
   })))
