@@ -13,3 +13,13 @@ export const answer = <T extends TSchema>(schema: T, description: string, exampl
 
 /** Routes that want an access token. */
 export const guarded = { security: [{ accessToken: [] }] }
+
+const rateLimitHeaders: Record<string, Header> = {
+  'RateLimit-Limit': header('Requests in a window: per client IP on the public auth routes together, per user for all writes together.', 'integer'),
+  'RateLimit-Remaining': header('Requests left in this window.', 'integer'),
+  'RateLimit-Reset': header('Seconds until the window ends.', 'integer')
+}
+
+/** Adds the headers of a rate limit to every response of a route, except for 401: requests without a valid token do not count. */
+export const limited = <T extends Record<number, object>>(responses: T) => Object.fromEntries(Object.entries(responses).map(([status, response]) =>
+  [status, status === '401' ? response : { ...response, headers: { ...(response as { headers?: object }).headers, ...rateLimitHeaders } }])) as T

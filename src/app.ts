@@ -19,6 +19,7 @@ import type { Config } from './config.js'
 import { problem } from './errors.js'
 import { createServer } from './http/server.js'
 import { connectionLimits } from './limits/by-connection.js'
+import limitUser from './limits/by-user.js'
 import { guessLimit, memoryGuessStore, redisGuessStore } from './limits/guesses.js'
 import { boundBodies, unfinishedBodies } from './limits/unfinished-bodies.js'
 import { loggerOptions } from './logger.js'
@@ -106,6 +107,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   await app.register(metrics, config)
   boundBodies(app, bodies)
   await app.register(rateLimit, config)
+  await app.register(limitUser, config)
   const marks = app.redis ? redisLogoutMarks(app.redis, config.sessionMaxSeconds + leewaySeconds) : memoryLogoutMarks()
   await app.register(authenticate, { ...config, marks, clock })
 
@@ -139,6 +141,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     // The one scope whose routes need a signed-in user.
     await loaded.register(async (guarded) => {
       guarded.addHook('onRequest', guarded.authenticate)
+      guarded.addHook('onRequest', guarded.limitUser)
       guarded.addHook('onRequest', (_request, reply, done) => {
         reply.header('cache-control', 'no-store')
         done()

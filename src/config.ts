@@ -184,6 +184,8 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     rateLimitIpMax: read.integer('RATE_LIMIT_IP_MAX', 30, 1, 1_000_000),
     rateLimitIpGuessesPerHour: read.integer('RATE_LIMIT_IP_GUESSES_PER_HOUR', 60, 1, 1_000_000),
     rateLimitIpWindowSeconds: read.integer('RATE_LIMIT_IP_WINDOW_SECONDS', 60, 1, 86_400),
+    rateLimitUserMax: read.integer('RATE_LIMIT_USER_MAX', 300, 1, 1_000_000),
+    rateLimitUserWindowSeconds: read.integer('RATE_LIMIT_USER_WINDOW_SECONDS', 60, 1, 86_400),
     smsGuard: read.choice('SMS_GUARD', ['enforce', 'observe', 'off'], 'enforce'),
     smsGuardBlockSends: read.integer('SMS_GUARD_BLOCK_SENDS', 20, 1, 1_000_000),
     smsGuardMarketSends: read.integer('SMS_GUARD_MARKET_SENDS', 200, 1, 100_000_000),

@@ -68,7 +68,7 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
     }
   })
 
-  app.post('/logout', { schema: logoutSchema, onRequest: app.authenticate }, async (request) => {
+  app.post('/logout', { schema: logoutSchema, onRequest: [app.authenticate, app.limitUser] }, async (request) => {
     await auth.logout(request.user, audit(request))
     return { success: true as const, message: 'Signed out on every device.' }
   })

@@ -1,5 +1,5 @@
 import { Type } from 'typebox'
-import { answer, guarded, header, type Header } from '../answers.js'
+import { answer, guarded, header, limited } from '../answers.js'
 import { problems } from '../errors.js'
 import { defaultMarket, marketIds, markets } from '../markets.js'
 import { DoneSchema, LanguageSchema, MarketSchema, Nullable } from '../schemas.js'
@@ -11,16 +11,6 @@ const Phone = Type.String({
   maxLength: 32,
   description: 'With its country code. Spaces, `-`, `(` and `)` do not count, and the `+` may be missing.'
 })
-
-const rateLimitHeaders: Record<string, Header> = {
-  'RateLimit-Limit': header('Requests that the client IP may make in a window, on both public auth routes together.', 'integer'),
-  'RateLimit-Remaining': header('Requests left in this window.', 'integer'),
-  'RateLimit-Reset': header('Seconds until the window ends.', 'integer')
-}
-
-/** Adds the headers of the limit per client IP to every response of a route. */
-const limited = <T extends Record<number, object>>(responses: T) => Object.fromEntries(Object.entries(responses).map(([status, response]) =>
-  [status, { ...response, headers: { ...(response as { headers?: object }).headers, ...rateLimitHeaders } }])) as T
 
 export const sendVerificationSchema = {
   operationId: 'sendVerification',
@@ -108,10 +98,10 @@ export const logoutSchema = {
   description: 'Every token of the account is dead from here on, also after the next login. No body is needed.',
   tags,
   ...guarded,
-  response: {
+  response: limited({
     200: answer(DoneSchema, 'Signed out.', { success: true, message: 'Signed out on every device.' }),
-    ...problems(['bad_request', 'token_missing', 'invalid_token', 'payload_too_large', 'unsupported_media_type', 'unavailable'])
-  }
+    ...problems(['bad_request', 'token_missing', 'invalid_token', 'payload_too_large', 'unsupported_media_type', 'rate_limited', 'unavailable'])
+  })
 }
 
 export const verifyTokenSchema = {

@@ -27,7 +27,13 @@ const misnamed = ['nodejs_active_handles_total', 'nodejs_active_requests_total',
 
 /** The refusals of a limit by the code of their answer. */
 const limits = {
-  address: 'rate_limited', guesses: 'rate_limited', login: 'rate_limited', too_soon: 'resend_too_soon', too_many: 'too_many_sends'
+  address: 'rate_limited',
+  guesses: 'rate_limited',
+  login: 'rate_limited',
+  user_in_flight: 'rate_limited',
+  user_writes: 'rate_limited',
+  too_soon: 'resend_too_soon',
+  too_many: 'too_many_sends'
 }
 
 interface Details { limit: keyof typeof limits, scope: string, mode: string }

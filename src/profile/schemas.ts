@@ -1,5 +1,5 @@
 import { Type, type Static } from 'typebox'
-import { answer, guarded, header } from '../answers.js'
+import { answer, guarded, header, limited } from '../answers.js'
 import { problems } from '../errors.js'
 import { DoneSchema, Nullable, OptionalText, RequiredText, Timestamp } from '../schemas.js'
 import type { Address, AddressFields } from './repository.js'
@@ -63,7 +63,7 @@ const exampleAddress: Static<typeof AddressSchema> = {
 
 const tags = ['addresses']
 const params = Type.Object({ id: Type.String({ description: 'The id of an address of yours.', examples: ['7'] }) })
-const refusals = ['bad_request', 'token_missing', 'invalid_token', 'unavailable'] as const
+const refusals = ['bad_request', 'token_missing', 'invalid_token', 'rate_limited', 'unavailable'] as const
 const bodyRefusals = [...refusals, 'payload_too_large', 'unsupported_media_type'] as const
 
 export const listAddressesSchema = {
@@ -85,11 +85,11 @@ export const createAddressSchema = {
   tags,
   ...guarded,
   body: NewAddressSchema,
-  response: {
+  response: limited({
     201: answer(ChangedAddressSchema, 'Added.', { success: true, message: 'Address added.', address: exampleAddress },
       { Location: header('The path of the new address.') }),
     ...problems([...bodyRefusals, 'address_limit', 'invalid_request'], '/title')
-  }
+  })
 }
 
 export const getAddressSchema = {
@@ -108,11 +108,11 @@ const updated = {
   ...guarded,
   params,
   body: AddressChangesSchema,
-  response: {
+  response: limited({
     200: answer(ChangedAddressSchema, 'The address as it is now.',
       { success: true, message: 'Address changed.', address: { ...exampleAddress, ...exampleChanges } }),
     ...problems([...bodyRefusals, 'not_found', 'invalid_request'], '/title')
-  }
+  })
 }
 export const updateAddressSchema = { operationId: 'updateAddress', ...updated }
 export const putAddressSchema = { operationId: 'putAddress', ...updated }
@@ -124,10 +124,10 @@ export const deleteAddressSchema = {
   tags,
   ...guarded,
   params,
-  response: {
+  response: limited({
     200: answer(DoneSchema, 'Deleted.', { success: true, message: 'Address deleted.' }),
     ...problems([...bodyRefusals, 'not_found'])
-  }
+  })
 }
 
 /** The fields of a body as columns; null for the country means `country`. */

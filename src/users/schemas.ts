@@ -1,5 +1,5 @@
 import { Type, type Static } from 'typebox'
-import { answer, guarded } from '../answers.js'
+import { answer, guarded, limited } from '../answers.js'
 import { problems } from '../errors.js'
 import { formatPhone, isLanguage, marketOf, markets } from '../markets.js'
 import { LanguageSchema, MarketSchema, Nullable, RequiredText, Timestamp } from '../schemas.js'
@@ -51,7 +51,7 @@ export const getUserSchema = {
   ...guarded,
   response: {
     200: answer(UserSchema, 'The account.', exampleUser),
-    ...problems(['bad_request', 'token_missing', 'invalid_token', 'unavailable'])
+    ...problems(['bad_request', 'token_missing', 'invalid_token', 'rate_limited', 'unavailable'])
   }
 }
 
@@ -66,11 +66,11 @@ export const patchUserSchema = {
     profile_image_url: Type.Optional(Nullable(Type.String({ maxLength: 500, format: 'picture-url' }))),
     language: Type.Optional(LanguageSchema)
   }, { examples: [exampleChanges] }),
-  response: {
+  response: limited({
     200: answer(UserSchema, 'The account as it is now.', { ...exampleUser, ...exampleChanges, name: exampleChanges.full_name }),
-    ...problems(['bad_request', 'token_missing', 'invalid_token', 'payload_too_large', 'unsupported_media_type', 'invalid_request', 'unavailable'],
-      '/full_name')
-  }
+    ...problems(['bad_request', 'token_missing', 'invalid_token', 'payload_too_large', 'unsupported_media_type', 'invalid_request',
+      'rate_limited', 'unavailable'], '/full_name')
+  })
 }
 
 export const deleteUserSchema = {
@@ -79,10 +79,11 @@ export const deleteUserSchema = {
   description: 'The account, its addresses and its pending code are gone, and every token of it is dead.',
   tags,
   ...guarded,
-  response: {
+  response: limited({
     204: answer(Type.Null(), 'Deleted.'),
-    ...problems(['bad_request', 'token_missing', 'invalid_token', 'account_in_use', 'payload_too_large', 'unsupported_media_type', 'unavailable'])
-  }
+    ...problems(['bad_request', 'token_missing', 'invalid_token', 'account_in_use', 'payload_too_large', 'unsupported_media_type',
+      'rate_limited', 'unavailable'])
+  })
 }
 
 /** What a person is called: the full name, or the number where there is none. */

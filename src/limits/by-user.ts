@@ -1,0 +1,107 @@
+import type { Socket } from 'node:net'
+import rateLimit from '@fastify/rate-limit'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import type { Config } from '../config.js'
+import { problem } from '../errors.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** An onRequest hook after `authenticate`: bounds what one user may do at once, and the writes of one user in a window. */
+    limitUser: (request: FastifyRequest, reply: FastifyReply) => Promise<void>
+  }
+}
+
+/** Requests of one user that a process works on at once, unread responses included (CONTRACT, section 4). */
+const maxInFlight = 20
+const inFlightRetrySeconds = 1
+/** Longest wait for Redis, in milliseconds: without it writes are not limited, so they need not wait for its timeout. */
+const maxWaitMs = 250
+
+const writes = new Set(['POST', 'PUT', 'PATCH', 'DELETE'])
+
+/** Limits per user. A client that reconnects, or signs in on another device, shares them with itself. */
+export default fp<Config>(async (app, { rateLimitUserMax, rateLimitUserWindowSeconds }) => {
+  const inFlight = new Map<number, number>()
+  const whenClosed = closings()
+
+  function leave (id: number) {
+    const count = inFlight.get(id) as number - 1
+    if (count === 0) inFlight.delete(id)
+    else inFlight.set(id, count)
+  }
+
+  function refuse (request: FastifyRequest, limit: 'user_in_flight' | 'user_writes', retryAfter: number): never {
+    app.audit(request, 'limit_hit', { userId: request.user.id }, { limit })
+    throw problem('rate_limited', { retryAfter })
+  }
+
+  function limitInFlight (request: FastifyRequest, reply: FastifyReply) {
+    // The client has left while its token was checked. It would not count, so nothing is done for it.
+    if (request.raw.socket.destroyed) throw problem('bad_request')
+    const { id } = request.user
+    const count = inFlight.get(id) ?? 0
+    if (count === maxInFlight) refuse(request, 'user_in_flight', inFlightRetrySeconds)
+    inFlight.set(id, count + 1)
+    whenClosed(request, reply, () => leave(id))
+  }
+
+  let count!: ReturnType<FastifyInstance['createRateLimit']>
+  // A scope of its own: the limiters of one scope share the names of their keys.
+  await app.register(async (scope) => {
+    await scope.register(rateLimit, {
+      global: false,
+      max: rateLimitUserMax,
+      timeWindow: rateLimitUserWindowSeconds * 1000,
+      ...(app.redis && { redis: app.redis, nameSpace: 'writes:' }),
+      keyGenerator: ({ user }) => String(user.id)
+    })
+    count = scope.createRateLimit()
+  })
+
+  async function limitWrites (request: FastifyRequest, reply: FastifyReply) {
+    const budget = await within(maxWaitMs, count(request))
+    // Undefined without Redis. Nothing is on an allow list, so a request is always counted.
+    if (!budget || budget.isAllowed) return
+    const { max, remaining, ttlInSeconds, isExceeded } = budget
+    reply.headers({ 'ratelimit-limit': max, 'ratelimit-remaining': remaining, 'ratelimit-reset': ttlInSeconds })
+    if (isExceeded) refuse(request, 'user_writes', ttlInSeconds)
+  }
+
+  app.decorate('limitUser', async (request: FastifyRequest, reply: FastifyReply) => {
+    limitInFlight(request, reply)
+    if (writes.has(request.method)) await limitWrites(request, reply)
+  })
+}, { name: 'limit-by-user', dependencies: ['redis', 'metrics'] })
+
+/** What `work` resolves with; undefined if it fails or takes longer than `ms`. */
+async function within<T> (ms: number, work: Promise<T>): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined
+  const tooLong = new Promise<undefined>((resolve) => { timer = setTimeout(() => resolve(undefined), ms) })
+  const result = await Promise.race([work.catch(() => undefined), tooLong])
+  clearTimeout(timer)
+  return result
+}
+
+/**
+ * Returns a function that calls `done` once, when a response is closed: sent as a whole, or its client has left. Node emits no
+ * 'close' on a response that is queued behind another one of its connection, so that of the connection counts, too.
+ */
+function closings () {
+  const unclosed = new WeakMap<Socket, Set<() => void>>()
+
+  return ({ raw: { socket } }: FastifyRequest, { raw }: FastifyReply, done: () => void) => {
+    let waiting = unclosed.get(socket)
+    if (waiting === undefined) {
+      const all = waiting = new Set<() => void>()
+      unclosed.set(socket, all)
+      socket.once('close', () => { for (const close of all) close() })
+    }
+    const own = waiting
+    const close = () => {
+      if (own.delete(close)) done()
+    }
+    own.add(close)
+    raw.once('close', close)
+  }
+}
