@@ -58,12 +58,12 @@ export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, marks, cl
 
   /** Whether the session of an earlier login has ended (CONTRACT, section 5, checks 4 and 5). */
   async function isSessionOver ({ id, sessionStart, isStartKnown }: VerifiedToken, lastLogin: number | null): Promise<boolean> {
-    const [created, revokedUntil] = await Promise.all([isStartKnown ? findCreation(id) : null, marks.find(id)])
+    const [created, { until, before }] = await Promise.all([isStartKnown ? findCreation(id) : null, marks.find(id)])
     // The id was given out twice, after a restore: the token is from its first owner.
     if (created === undefined || (created !== null && sessionStart < created)) return true
     // Every logout that was committed has moved last_login past the value that it revoked. A revocation that still equals
-    // last_login belongs to a logout whose COMMIT failed: nobody was signed out.
-    return sessionStart <= revokedUntil && revokedUntil !== lastLogin
+    // last_login belongs to a logout whose COMMIT failed: nobody was signed out, and the revocation before it holds.
+    return sessionStart <= before || (sessionStart <= until && until !== lastLogin)
   }
 
   const expiresInSeconds = Math.min(lifetimes.jwtTtlSeconds, lifetimes.sessionMaxSeconds)

@@ -11,16 +11,16 @@ export type UsersRepository = ReturnType<typeof usersRepository>
 const inUseStates = ['23503', '23001']
 
 /**
- * The last_login that a login writes: this second, or the next one if the previous login was logged out within it, so that
- * no revoked token has it. A fraction is left by a logout (or another system), also where is_active is TRUE again.
+ * The last_login that a login writes: this second, or the next one if the previous login was logged out within it, so
+ * that no revoked token has it. A fraction is left by a logout (or another system), also where is_active is TRUE again.
  * Every statement of this file runs on Citus with `users` as a reference table: no clock in a CASE or after RETURNING.
  */
 const nextLogin = sql`greatest(date_trunc('second', ${utcNow}), date_trunc('second', ${users.lastLogin} +
   CASE WHEN ${users.isActive} THEN interval '0.999999 seconds' ELSE interval '1 second' END))`
 
 /**
- * Many logins and logouts within a second move last_login ahead of the clock. From 30 s on, a login has to wait: tokens that
- * start more than 60 s ahead are refused. A value more than 60 s ahead is another system's and counts as now.
+ * Many logins and logouts within a second move last_login ahead of the clock. From 30 s on, a login has to wait: tokens
+ * that start more than 60 s ahead are refused. A value more than 60 s ahead is another system's and counts as now.
  */
 const maxLeadSeconds = 30
 const isAhead = sql`${users.lastLogin} >= ${utcNow} + interval '30 seconds'`
@@ -62,7 +62,8 @@ export function usersRepository (db: Database) {
   // An infinite last_login cannot be subtracted from.
   const lead = db.select({
     isFarAhead: sql<boolean>`${isFarAhead}`,
-    seconds: sql<number>`extract(epoch FROM least(${users.lastLogin}, ${utcNow} + interval '60 seconds') - ${utcNow})::float8`
+    seconds: sql<number>`extract(epoch FROM
+      least(${users.lastLogin}, ${utcNow} + interval '60 seconds') - ${utcNow})::float8`
   }).from(users).where(and(ofPhone, isAhead)).prepare(db.statementName('login_lead'))
   const register = db.insert(users).values({
     phoneNumber: placeholder('phone'),

@@ -359,11 +359,12 @@ t.test('a login that follows a logout within the same second is one second later
   t.equal((await service.request('GET', '/api/v1/users/me', { token: again.token })).status, 200)
 })
 
-t.test('a login in the second of a login that was logged out is later, also if is_active was set TRUE in between', async (t) => {
+t.test('a login in the second of a logged-out login is later, also if is_active was set TRUE in between', async (t) => {
   const service = await hastyService(t)
   const phone = newPhone()
   const { token } = await service.login(phone)
-  await service.sql("UPDATE users SET last_login = date_trunc('second', now() at time zone 'utc') + interval '20.000001 seconds', is_active = TRUE")
+  await service.sql(`UPDATE users SET is_active = TRUE,
+    last_login = date_trunc('second', now() at time zone 'utc') + interval '20.000001 seconds'`)
   const { login } = await rowOf(service, phone)
 
   const again = await service.login(phone)
@@ -372,10 +373,11 @@ t.test('a login in the second of a login that was logged out is later, also if i
   t.not(again.token, token)
 })
 
-t.test('a last_login 30 to 60 s ahead of the clock makes a login wait; the code stays good and no id is used up', async (t) => {
+t.test('a last_login 30 to 60 s ahead makes a login wait; the code stays good and no id is used up', async (t) => {
   const service = await hastyService(t)
   const phone = newPhone()
-  await service.sql("INSERT INTO users (phone_number, last_login) VALUES ($1, now() AT TIME ZONE 'utc' + interval '45 seconds')", [phone])
+  await service.sql(`INSERT INTO users (phone_number, last_login)
+    VALUES ($1, now() AT TIME ZONE 'utc' + interval '45 seconds')`, [phone])
   await service.send(phone)
   const verify = () => service.verify(phone, service.codeOf(phone))
 
@@ -388,7 +390,10 @@ t.test('a last_login 30 to 60 s ahead of the clock makes a login wait; the code 
   t.equal((await service.sql('SELECT last_value::int FROM users_id_seq'))[0].last_value, 1)
 })
 
-for (const last of ["now() AT TIME ZONE 'utc' + interval '3 hours'", "now() AT TIME ZONE 'utc' + interval '65 seconds'", "'infinity'", "'-infinity'", 'NULL']) {
+for (const last of [
+  "now() AT TIME ZONE 'utc' + interval '3 hours'", "now() AT TIME ZONE 'utc' + interval '65 seconds'",
+  "'infinity'", "'-infinity'", 'NULL'
+]) {
   t.test(`a login finds last_login ${last} and writes the current second`, async (t) => {
     const service = await hastyService(t)
     const phone = newPhone()
