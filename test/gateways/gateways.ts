@@ -22,8 +22,15 @@ await migrate(postgres.url)
 
 const identity = /^x[^a-z0-9]user[^a-z0-9](id|market)$/i
 
+/** What a name may hold beside letters and digits (RFC 9110, section 5.6.2). */
+const signs = [..."!#$%&'*+-.^_`|~"]
+
 /** Names that some application could take for X-User-Id or X-User-Market. */
 const forgeries = [
+  ...signs.map((sign, i) => [
+    `X${sign}User${sign}Id: 1`, `x${sign}user-id: 1`, `X-USER${sign}Market: us`,
+    `X${sign}User${signs.at(i - 1)}Market: us`
+  ]),
   ['X-User-Id: 1'],
   ['x-user-id: 1', 'x-user-id: 2'],
   ['X_User_Id: 1'],
@@ -33,6 +40,21 @@ const forgeries = [
   ['X-User-Id: 1, 2', 'X-USER-MARKET: us'],
   // A name here asks a proxy to take the header away (RFC 9110, section 7.6.1).
   ['Connection: X-User-Id, X-User-Market']
+]
+
+/** Lines that a parser could take for a line of another name, or for two. */
+const oddLines = [
+  'X-User-Id : 1', 'X-User-Id\t: 1', ' X-User-Id: 1', 'X-A: b\r\n X-User-Id: 1', 'X-A:\r\n\tX-User-Id: 1',
+  'X-A: b\nX-User-Id: 1', 'X-A: b\rX-User-Id: 1', 'X-User-Id\r\n : 1', 'X-User-Id: 1\r\n 2', '\x0bX-User-Id: 1',
+  'X-User-Id\0: 1', 'X-\x80User-Id: 1', 'X\x80User\x80Id: 1', '"X-User-Id": 1', 'X-User-Id', ': X-User-Id: 1',
+  'X/User/Id: 1', 'X User Id: 1', 'X(User)Id: 1', 'X=User=Id: 1', 'X@User@Id: 1'
+]
+/** Bodies in which a parser could find a header. */
+const oddBodies = [
+  '1;X-User-Id=1\r\na\r\n0\r\n\r\n',
+  '1;a\nX-User-Id: 1\r\na\r\n0\r\n\r\n',
+  '1\r\na\r\n0\r\nX-User-Id: 1\r\nX_User_Market: us\r\n\r\n',
+  '1\r\na\r\n0;X-User-Id: 1\r\nX-A: b\r\n X-User-Id: 1\r\n\r\n'
 ]
 
 /** Methods that a gateway refuses, and how. */
@@ -123,6 +145,29 @@ for (const name of names) {
         }
       }
       t.strictSame(application.received(), [])
+    })
+
+    t.test('no malformed line carries an identity to the application', async (t) => {
+      for (const line of oddLines) {
+        for (const lines of [[line], ['X-A: b', line], [line, 'X-A: b']]) {
+          await raw({ url }, head('GET /', bearer, ...lines))
+
+          const requests = application.received()
+          for (const { headers } of requests) t.strictSame(identityOf(headers), identified, JSON.stringify(lines))
+        }
+      }
+    })
+
+    t.test('no chunk extension or trailer becomes a header of the application', async (t) => {
+      for (const body of oddBodies) {
+        const announcements = [[], ['Trailer: X-User-Id, X_User_Market, X-A'], ['TE: trailers', 'Connection: close, TE']]
+        for (const lines of announcements) {
+          await raw({ url }, head('POST /', bearer, 'Transfer-Encoding: chunked', ...lines) + body)
+
+          const message = JSON.stringify([lines, body])
+          for (const { headers } of application.received()) t.strictSame(identityOf(headers), identified, message)
+        }
+      }
     })
 
     t.test('every method is asked about and passed on', async (t) => {

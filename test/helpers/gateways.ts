@@ -3,7 +3,8 @@ import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { createServer as createHttp2Server } from 'node:http2'
+import { createServer as createTcpServer, type AddressInfo, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import type { Test } from 'tap'
@@ -129,19 +130,87 @@ export async function startGateway (t: Test, name: GatewayName, replicas: [strin
   return url
 }
 
+type Field = [name: string, value: string]
+
 /** An application behind a gateway: keeps what it received. */
 export async function startApplication (t: Test) {
-  const received: Array<{ method: string | undefined, url: string | undefined, headers: Array<[name: string, value: string]>, sha256: string }> = []
+  const received: Array<{ method: string | undefined, url: string | undefined, headers: Field[], sha256: string }> = []
   const server = createServer(async (request, response) => {
-    const sha256 = createHash('sha256').update(await buffer(request)).digest('hex')
+    // A gateway that finds a body malformed breaks off.
+    const body = await buffer(request).catch(() => '')
+    const sha256 = createHash('sha256').update(body).digest('hex')
     const { method, url, rawHeaders } = request
-    received.push({ method, url, headers: rawHeaders.flatMap((name, i) => i % 2 ? [] : [[name, rawHeaders[i + 1] as string]]), sha256 })
+    const headers = rawHeaders.flatMap((name, i): Field[] => i % 2 ? [] : [[name, rawHeaders[i + 1] as string]])
+    received.push({ method, url, headers, sha256 })
     response.end()
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
   t.teardown(() => {
     server.close()
     server.closeAllConnections()
+  })
+  return {
+    address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
+    /** What arrived since the last call. */
+    received: () => received.splice(0)
+  }
+}
+
+/** A request as it arrived: its head, byte for byte, or the header fields of an HTTP/2 request as lines. */
+export interface ReceivedRequest { protocol: 'HTTP/1.1' | 'HTTP/2', head: string }
+
+/** The value of a header field in a head, or an empty string. */
+const fieldOf = (head: string, name: string) => new RegExp(`^${name}: *(.*)$`, 'im').exec(head)?.[1] ?? ''
+
+/** The head of the response that accepts an upgrade or CONNECT. */
+function acceptance (head: string) {
+  if (head.startsWith('CONNECT ')) return 'HTTP/1.1 200 OK\r\n\r\n'
+  // RFC 6455, section 1.3.
+  const key = `${fieldOf(head, 'sec-websocket-key')}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`
+  const accept = createHash('sha1').update(key).digest('base64')
+  return ['HTTP/1.1 101 Switching Protocols', 'Connection: Upgrade', `Upgrade: ${fieldOf(head, 'upgrade')}`,
+    `Sec-WebSocket-Accept: ${accept}`, '', ''].join('\r\n')
+}
+
+/**
+ * Starts an application that accepts every upgrade and CONNECT. It sends back what arrives through a tunnel, and reads it
+ * as HTTP/2 after `Upgrade: h2c`. To `/no-upgrade` it responds 200 instead, to `/502` with 502; at `/broken` it closes the
+ * connection, and `/silent` gets no response.
+ */
+export async function startUpgradingApplication (t: Test) {
+  const received: ReceivedRequest[] = []
+  const sockets = new Set<Socket>()
+  const http2 = createHttp2Server().on('stream', (stream, headers) => {
+    const lines = Object.entries(headers).map(([name, value]) => `${name}: ${String(value)}`)
+    received.push({ protocol: 'HTTP/2', head: lines.join('\r\n') })
+    stream.respond({ ':status': 200 }, { endStream: true })
+  })
+  const openTunnel = (socket: Socket, head: string) => {
+    socket.removeAllListeners('data').write(acceptance(head))
+    if (/^h2c/i.test(fieldOf(head, 'upgrade'))) http2.emit('connection', socket)
+    else socket.pipe(socket)
+  }
+  const server = createTcpServer((socket) => {
+    sockets.add(socket.on('error', () => {}))
+    let text = ''
+    socket.on('data', (chunk) => {
+      text += chunk.toString('latin1')
+      for (let end = text.indexOf('\r\n\r\n'); end >= 0; end = text.indexOf('\r\n\r\n')) {
+        const head = text.slice(0, end + 2)
+        text = text.slice(end + 4)
+        received.push({ protocol: 'HTTP/1.1', head })
+        const path = head.split(' ')[1]
+        if (path === '/silent') continue
+        else if (path === '/broken') socket.destroy()
+        else if (path !== '/no-upgrade' && /^(CONNECT |upgrade:)/im.test(head)) return openTunnel(socket, head)
+        else socket.write(`HTTP/1.1 ${path === '/502' ? '502 Bad Gateway' : '200 OK'}\r\nContent-Length: 0\r\n\r\n`)
+      }
+    })
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
   })
   return {
     address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
