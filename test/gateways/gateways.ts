@@ -232,6 +232,24 @@ for (const name of names) {
       t.strictSame(application.received(), [])
     })
 
+    t.test('a body that is too large for phone-auth is refused in its words', async (t) => {
+      for (const size of [16_385, 40_000, 150_000]) {
+        const json = JSON.stringify({ phone: newPhone(), language: 'x'.repeat(size) })
+        const framings = [
+          [`Content-Length: ${json.length}`, json],
+          ['Transfer-Encoding: chunked', `${json.length.toString(16)}\r\n${json}\r\n0\r\n\r\n`]
+        ]
+        for (const [framing = '', body = ''] of framings) {
+          const lines = head('POST /auth/send-verification', 'Content-Type: application/json', framing)
+
+          const response = await raw({ url }, lines + body)
+
+          t.equal(response?.status, 413, `${framing}, ${size}`)
+          t.match(JSON.parse(response?.text ?? ''), { code: 'payload_too_large' }, `${framing}, ${size}`)
+        }
+      }
+    })
+
     t.test('PostgreSQL away: 503 with Retry-After, and the same token is good again afterwards', async (t) => {
       await postgres.stop()
       await isUnavailable(t)

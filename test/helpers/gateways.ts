@@ -7,6 +7,7 @@ import { createServer as createHttp2Server } from 'node:http2'
 import { createServer as createTcpServer, type AddressInfo, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { freePort } from './free-port.js'
 import { until } from './server-process.js'
@@ -217,4 +218,28 @@ export async function startUpgradingApplication (t: Test) {
     /** What arrived since the last call. */
     received: () => received.splice(0)
   }
+}
+
+/**
+ * Starts a stand-in for a replica of phone-auth that responds 200 to everything, to its readiness probe after `readyAfterMs`.
+ * It keeps the paths of requests that have begun and the bodies that have arrived.
+ */
+export async function startReplica (t: Test, { readyAfterMs = 0 } = {}) {
+  const begun: string[] = []
+  const bodies: string[] = []
+  const server = createServer(async (request, response) => {
+    begun.push(request.url as string)
+    // A gateway breaks off where its client does.
+    const body = await buffer(request).catch(() => undefined)
+    if (!body) return
+    bodies.push(body.toString('latin1'))
+    if (request.url === '/health/ready') await sleep(readyAfterMs)
+    response.writeHead(200, { 'x-user-id': '1', 'x-user-market': 'kg' }).end()
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.close()
+    server.closeAllConnections()
+  })
+  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, begun, bodies }
 }
