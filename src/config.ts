@@ -189,6 +189,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     smsGuard: read.choice('SMS_GUARD', ['enforce', 'observe', 'off'], 'enforce'),
     smsGuardBlockSends: read.integer('SMS_GUARD_BLOCK_SENDS', 20, 1, 1_000_000),
     smsGuardMarketSends: read.integer('SMS_GUARD_MARKET_SENDS', 200, 1, 100_000_000),
+    smsGuardClientSends: read.integer('SMS_GUARD_CLIENT_SENDS', 10, 1, 1_000_000),
     smsGuardMinVerifiedPercent: read.integer('SMS_GUARD_MIN_VERIFIED_PERCENT', 20, 0, 100),
     smsProvider,
     smsWebhookUrl,

@@ -8,7 +8,7 @@ type Env = Record<string, string | undefined>
 
 const complete = productionEnv('postgres://user:database-password@db.example:5432/app', 'redis://:redis-password@redis.example:6379')
 /** Production with nothing set but what it requires. */
-const required: Env = { ...complete, HOST: undefined, PORT: undefined, LOG_LEVEL: undefined, DRAIN_SECONDS: undefined, METRICS_PORT: undefined, CODE_SECRET: undefined, RATE_LIMIT_IP_MAX: undefined, RATE_LIMIT_IP_GUESSES_PER_HOUR: undefined, SMS_GUARD_BLOCK_SENDS: undefined, SMS_GUARD_MARKET_SENDS: undefined }
+const required: Env = { ...complete, HOST: undefined, PORT: undefined, LOG_LEVEL: undefined, DRAIN_SECONDS: undefined, METRICS_PORT: undefined, CODE_SECRET: undefined, RATE_LIMIT_IP_MAX: undefined, RATE_LIMIT_IP_GUESSES_PER_HOUR: undefined, SMS_GUARD_BLOCK_SENDS: undefined, SMS_GUARD_MARKET_SENDS: undefined, SMS_GUARD_CLIENT_SENDS: undefined }
 const development: Env = { NODE_ENV: 'development', DATABASE_URL: complete.DATABASE_URL }
 
 /** The names of the variables that are at fault, each with its whole line; none where the environment is taken. */
@@ -44,6 +44,7 @@ const integers: Array<[name: string, key: keyof Config, fallback: number, min: n
   ['RATE_LIMIT_IP_WINDOW_SECONDS', 'rateLimitIpWindowSeconds', 60, 1, 86_400],
   ['SMS_GUARD_BLOCK_SENDS', 'smsGuardBlockSends', 20, 1, 1_000_000],
   ['SMS_GUARD_MARKET_SENDS', 'smsGuardMarketSends', 200, 1, 100_000_000],
+  ['SMS_GUARD_CLIENT_SENDS', 'smsGuardClientSends', 10, 1, 1_000_000],
   ['SMS_GUARD_MIN_VERIFIED_PERCENT', 'smsGuardMinVerifiedPercent', 20, 0, 100]
 ]
 

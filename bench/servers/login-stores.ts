@@ -36,6 +36,7 @@ const codes = redisCodeStore(app.redis, {
 const limiter = app.redis as unknown as { rateLimit (key: string, windowMs: number, max: number, ...more: boolean[]): Promise<unknown> }
 const limitKey = `address:${keyedDigest(config.codeSecret, 'address', '127.0.0.1')}`
 const limitAddress = () => limiter.rateLimit(limitKey, config.rateLimitIpWindowSeconds * 1000, config.rateLimitIpMax, false, false)
+const client = guard.clientGroup('127.0.0.1')
 const digest = 'x'.repeat(22)
 let next = 0
 
@@ -45,7 +46,7 @@ async function login () {
   await limitAddress()
   await users.findByPhone(phone)
   await codes.issue(key, { nonce: newNonce(), digest }, Date.now())
-  await guard.admit(phone, 'kg', Date.now(), true)
+  await guard.admit({ phone, market: 'kg', client, now: Date.now(), isKnown: true })
   await limitAddress()
   const { status } = await codes.redeem(key, digest, Date.now())
   if (status !== 'right') throw new Error(`the code was ${status}`)

@@ -30,7 +30,8 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
 
   app.post('/send-verification', { schema: sendVerificationSchema, onRequest: app.limitAddress }, async (request) => {
     const { phone, language } = request.body
-    const sent = await auth.sendCode(phone, language ?? acceptedLanguage(request.headers['accept-language']), audit(request))
+    const wanted = language ?? acceptedLanguage(request.headers['accept-language'])
+    const sent = await auth.sendCode(phone, wanted, clientAddress(request), audit(request))
     return {
       success: true as const,
       message: 'A code is on its way by SMS.',

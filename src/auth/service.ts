@@ -42,9 +42,10 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
     return test ? { phone, market: test.market, testCode: test.code } : parsePhone(input)
   }
 
-  /** Asks the traffic guard about a send that is issued; one that it stops is taken back. Throws too_many_sends. */
-  async function passGuard ({ phone, market, key, issued, now, isKnown }: Send, audit: Audit) {
-    const verdict = await guard?.admit(phone, market, now, isKnown).catch(async (error: unknown) => {
+  /** Asks the pumping guard about a send that is issued; one that it refuses is taken back. Throws too_many_sends. */
+  async function passGuard (send: Send, audit: Audit) {
+    const { phone, market, key, issued } = send
+    const verdict = await guard?.admit(send).catch(async (error: unknown) => {
       // Nothing was sent: without this the number would wait for its cooldown.
       await codes.takeBack(key, issued)
       throw error
@@ -58,7 +59,7 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
 
   /** Hands the message of a send that is issued to the provider. Throws too_many_sends, sms_failed, unsupported_phone. */
   async function deliver (send: Send, language: Language, userId: number | undefined, audit: Audit) {
-    const { phone, market, key, issued, now, isKnown } = send
+    const { phone, market, key, issued } = send
     await passGuard(send, audit)
     try {
       const text = smsText(config, language, deriveCode(codeSecret, phone, issued.nonce))
@@ -68,7 +69,7 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
       // After a time-out the message may still arrive: then its code must work.
       if (cause instanceof SmsRefused) {
         await codes.takeBack(key, issued)
-        await guard?.release(phone, market, now, isKnown)
+        await guard?.release(send)
       }
       throw problem(cause instanceof SmsUnsupported ? 'unsupported_phone' : 'sms_failed', { cause })
     }
@@ -89,13 +90,14 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
      * number nothing is sent.
      * Throws invalid_request, unsupported_phone, resend_too_soon, too_many_sends, sms_failed, unavailable.
      */
-    async sendCode (input: string, language: Language | undefined, audit: Audit) {
+    async sendCode (input: string, language: Language | undefined, clientIp: string, audit: Audit) {
       const { phone, market, testCode } = readPhone(input)
       const known = await users.findByPhone(phone)
       const who = { userId: known?.id, phone }
       if (testCode) audit('test_phone', who, { action: 'send' })
       const key = keyOf(phone)
       const now = clock()
+      const client = guard?.clientGroup(clientIp) ?? ''
       const nonce = newNonce()
       const digest = digestCode(codeSecret, phone, testCode ?? deriveCode(codeSecret, phone, nonce))
       const issued = await codes.issue(key, { nonce, digest }, now, testCode !== undefined)
@@ -108,7 +110,8 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
       if (!testCode) {
         const stored = known?.language
         const spoken = language ?? (isLanguage(stored) ? stored : markets[market].language)
-        await deliver({ phone, market, key, issued, now, isKnown: known?.isVerified === true }, spoken, known?.id, audit)
+        const isKnown = known?.isVerified === true
+        await deliver({ phone, market, client, key, issued, now, isKnown }, spoken, known?.id, audit)
       }
       return { phone, market, language: language ?? markets[market].language, expiresInSeconds: Math.ceil((issued.expiresAt - now) / 1000) }
     },
@@ -135,7 +138,7 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
         // The code of a test number is no secret: it must not buy further wrong guesses.
         const [{ user, isNew }] = await Promise.all([users.login(phone, market), settle(testCode ? 'none' : 'right')])
         // The login stands, whether it is counted or not.
-        if (isNew && !testCode) await guard?.verified(phone, market, clock()).catch(() => undefined)
+        if (isNew && !testCode) await guard?.verified({ phone, market, client: guard.clientGroup(clientIp), now: clock() }).catch(() => undefined)
         audit('login', { userId: user.id, phone }, { is_new_user: isNew })
         return { user, isNew, market, sessionStart: epochSeconds(user.lastLogin) }
       } catch (error) {
@@ -179,6 +182,8 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
 interface Send {
   phone: string
   market: MarketId
+  /** The group of the client IP that asks; empty where there is no guard. */
+  client: string
   key: string
   issued: Issued
   now: number

@@ -1,3 +1,4 @@
+import { addressGroup } from '../client-address.js'
 import type { Config } from '../config.js'
 import { keyedDigest } from '../keyed-digest.js'
 import { marketIds, type MarketId } from '../markets.js'
@@ -7,8 +8,8 @@ const minuteMs = 60_000
 const windowMinutes = 60
 const windowSeconds = windowMinutes * 60
 
-/** Where the guard stopped a send: in a block of numbers or in a whole market. */
-export type GuardScope = 'block' | 'market'
+/** Where the guard counts: for a client IP, for a block of numbers, in a whole market. */
+export type GuardScope = 'client' | 'block' | 'market'
 
 export interface GuardVerdict {
   scope: GuardScope
@@ -18,8 +19,8 @@ export interface GuardVerdict {
 export type SmsGuard = ReturnType<typeof smsGuard>
 
 /*
- * Race: parallel sends to one block must not pass its bound together, so the sums are read and the send is counted in one
- * step. One hash for a block or a market, with a field for each minute: s<minute> sent, v<minute> verified.
+ * Race: parallel sends must not pass a threshold together, so the sums are read and the send is counted in one step. One
+ * hash for each client group, block or market, with a field for each minute: s<minute> sent, v<minute> verified.
  */
 const count = `
 local now, sends, percent, kind, by = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
@@ -44,48 +45,79 @@ redis.call('EXPIRE', KEYS[1], ${windowSeconds})
 return pause
 `
 
+interface GuardedSend {
+  phone: string
+  market: MarketId
+  /** Of the client IP that asked for the message: what clientGroup() returns. */
+  client: string
+  /** Milliseconds since the epoch. */
+  now: number
+  isKnown: boolean
+}
+
+type GuardConfig = Pick<Config, 'codeSecret' | 'smsGuard' | 'smsGuardBlockSends' | 'smsGuardMarketSends' | 'smsGuardClientSends' |
+  'smsGuardMinVerifiedPercent'>
+
 /**
- * The traffic guard against SMS pumping (CONTRACT, section 8): over the last 60 minutes, for each block of numbers (E.164
- * without the last four digits) and each market, messages to numbers that nobody has logged in with against first logins.
- * A known number is never counted or stopped, but costs the same commands, or the time taken would tell it apart.
- * `now` is in milliseconds since the epoch.
+ * The pumping guard (CONTRACT, section 8): compares messages to unknown numbers with logins of such numbers over the last 60
+ * minutes, for each client IP, block of numbers (E.164 without the last four digits) and market. A known number is never
+ * counted or stopped, but costs the same commands, or the time taken would tell it apart.
  */
-export function smsGuard (redis: Redis, config: Pick<Config, 'codeSecret' | 'smsGuard' | 'smsGuardBlockSends' | 'smsGuardMarketSends' | 'smsGuardMinVerifiedPercent'>) {
+export function smsGuard (redis: Redis, config: GuardConfig) {
   const run = redisScript<number>(redis, 'guardCount', count)
-  const bounds = { block: config.smsGuardBlockSends, market: config.smsGuardMarketSends }
-  const marketKeys = Object.fromEntries(marketIds.map((market) => [market, keyedDigest(config.codeSecret, 'market', market)])) as Record<MarketId, string>
+  const thresholds = { client: config.smsGuardClientSends, block: config.smsGuardBlockSends, market: config.smsGuardMarketSends }
+  const digest = (scope: GuardScope, what: string) => keyedDigest(config.codeSecret, scope, what)
+  const marketKeys = Object.fromEntries(marketIds.map((market) => [market, digest('market', market)])) as Record<MarketId, string>
 
-  /** Counts in one hash; answers the minutes for which it is paused, 0 where it is not. */
-  const add = (scope: GuardScope, key: string, now: number, kind: 's' | 'v', by: number) => run(
-    `guard:${key}`, Math.floor(now / minuteMs), bounds[scope], config.smsGuardMinVerifiedPercent, kind, by, config.smsGuard)
-  const blockKey = (phone: string) => keyedDigest(config.codeSecret, 'block', phone.slice(0, -4))
+  /** The scopes of a send, narrowest first. */
+  const scopesOf = ({ phone, market, client }: Omit<GuardedSend, 'isKnown'>): Array<[GuardScope, string]> =>
+    [['client', client], ['block', digest('block', phone.slice(0, -4))], ['market', marketKeys[market]]]
 
-  /** Block and market are keys of their own, on slots of their own; both are asked in one round trip. */
-  const both = (phone: string, market: MarketId, now: number, kind: 's' | 'v', by: number) => Promise.all([
-    add('block', blockKey(phone), now, kind, by), add('market', marketKeys[market], now, kind, by)
-  ])
+  /** Counts in one hash; returns the minutes for which it is paused, 0 where it is not. */
+  const add = ([scope, key]: [GuardScope, string], now: number, kind: 's' | 'v', by: number) => run(
+    `guard:${key}`, Math.floor(now / minuteMs), thresholds[scope], config.smsGuardMinVerifiedPercent, kind, by, config.smsGuard)
+
+  /** Gives back what a send was counted for. */
+  const undo = (scopes: Array<[GuardScope, string]>, { now, isKnown }: GuardedSend) =>
+    Promise.all(scopes.map((scope) => add(scope, now, 's', isKnown ? 0 : -1)))
 
   return {
-    /** Counts a send, unless the block or the market of the number is paused and the guard enforces that. */
-    async admit (phone: string, market: MarketId, now: number, isKnown: boolean): Promise<GuardVerdict | undefined> {
-      const [block, wide] = await both(phone, market, now, 's', isKnown ? 0 : 1)
-      if (isKnown || (block === 0 && wide === 0)) return undefined
-      if (config.smsGuard === 'enforce') {
-        // What is refused is not counted: not in the one of the two that would have let it pass either.
-        if (wide === 0) await add('market', marketKeys[market], now, 's', -1)
-        if (block === 0) await add('block', blockKey(phone), now, 's', -1)
+    /** Stands in Redis for all client IPs that count as one. */
+    clientGroup: (clientIp: string) => digest('client', addressGroup(clientIp)),
+
+    /**
+     * Counts a send, unless one of its scopes is paused and the guard enforces that. One scope after the other: a flood that
+     * a narrow scope refuses must not count in a wider one, not even until it is undone.
+     */
+    async admit (send: GuardedSend): Promise<GuardVerdict | undefined> {
+      const counted: Array<[GuardScope, string]> = []
+      let verdict: GuardVerdict | undefined
+      try {
+        for (const scope of scopesOf(send)) {
+          const minutes = await add(scope, send.now, 's', send.isKnown ? 0 : 1)
+          if (minutes > 0 && !send.isKnown) {
+            verdict ??= { scope: scope[0], retryAfterSeconds: minutes * 60 }
+            if (config.smsGuard === 'enforce') break
+          }
+          counted.push(scope)
+        }
+      } catch (error) {
+        // Nothing is sent. Where this fails too, the error of the count is the one to report.
+        await undo(counted, send).catch(() => undefined)
+        throw error
       }
-      return { scope: block > 0 ? 'block' : 'market', retryAfterSeconds: Math.max(block, wide) * 60 }
+      if (verdict && config.smsGuard === 'enforce') await undo(counted, send)
+      return verdict
     },
 
     /** Takes back a send that was counted but did not go out. */
-    async release (phone: string, market: MarketId, now: number, isKnown: boolean): Promise<void> {
-      await both(phone, market, now, 's', isKnown ? 0 : -1)
+    async release (send: GuardedSend): Promise<void> {
+      await undo(scopesOf(send), send)
     },
 
-    /** Counts the first login of a number. */
-    async verified (phone: string, market: MarketId, now: number): Promise<void> {
-      await both(phone, market, now, 'v', 1)
+    /** Counts a login of an unknown number, for the client group that asked for the message. */
+    async verified (login: Omit<GuardedSend, 'isKnown'>): Promise<void> {
+      await Promise.all(scopesOf(login).map((scope) => add(scope, login.now, 'v', 1)))
     }
   }
 }

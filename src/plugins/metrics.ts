@@ -49,7 +49,7 @@ export default fp<Config>(async (app, { metricsPort }) => {
     name: 'phone_auth_refused_total', help: 'Sends and verifications refused', labelNames: ['reason', 'market'], registers
   })
   const guarded = new Counter({
-    name: 'phone_auth_sms_guard_total', help: 'Decisions of the traffic guard against a send', labelNames: ['scope', 'market', 'mode'], registers
+    name: 'phone_auth_sms_guard_total', help: 'Decisions of the pumping guard against a send', labelNames: ['scope', 'market', 'mode'], registers
   })
   const count: Partial<Record<AuthEvent, (market: string, more: Details) => void>> = {
     code_sent: (market) => sent.inc({ market }),

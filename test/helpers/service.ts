@@ -93,6 +93,7 @@ export const productionEnv = (databaseUrl: string, redisUrl: string): Record<str
   RATE_LIMIT_USER_MAX: '1000000',
   SMS_GUARD_BLOCK_SENDS: '1000000',
   SMS_GUARD_MARKET_SENDS: '1000000',
+  SMS_GUARD_CLIENT_SENDS: '1000000',
   SMS_PROVIDER: 'webhook',
   SMS_WEBHOOK_URL: 'http://127.0.0.1:9/',
   SMS_WEBHOOK_SECRET: `whsec_${randomBytes(24).toString('base64')}`

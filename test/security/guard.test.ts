@@ -13,6 +13,11 @@ const send = (service: Service, phone: string) => service.request('POST', '/auth
   body: { phone }, headers: { 'x-forwarded-for': addressOf(clients++) }
 })
 
+/** A send from one client IP. */
+const sendFrom = (service: Service, client: string, phone: string) => service.request('POST', '/auth/send-verification', {
+  body: { phone }, headers: { 'x-forwarded-for': client }
+})
+
 /** Sends to all numbers, ten at a time; counts the answers. */
 async function flood (service: Service, phones: string[]) {
   const counts: Record<string, number> = {}
@@ -36,6 +41,9 @@ async function login (service: Service, phone: string) {
   })
   return status
 }
+
+/** What the guard has decided against, as logged. */
+const trips = (service: Service) => service.log.map((line) => JSON.parse(line)).filter(({ event }) => event === 'guard_tripped')
 
 t.test('5,000 numbers of one block ordered from 5,000 addresses: 20 messages go out, honest blocks lose none', async (t) => {
   const service = await testService(t, { env: { ...production, SMS_GUARD_MARKET_SENDS: '1000000' } })
@@ -61,9 +69,9 @@ t.test('5,000 numbers of one block ordered from 5,000 addresses: 20 messages go 
   t.equal((await service.sql('SELECT count(*)::int AS n FROM users'))[0].n, 1 + 54)
   await service.redis.del(await service.redis.keys('code:*'))
   t.equal(await login(service, known), 200, 'who has logged in before passes a paused block')
-  const trips = service.log.map((line) => JSON.parse(line)).filter(({ event }) => event === 'guard_tripped')
-  t.equal(trips.length, 4981)
-  t.match(trips[0], { level: 40, scope: 'block', market: 'kg', mode: 'enforce', phone: /^\+996•••••••\d\d$/, client: /^198\./, request_id: String })
+  const decisions = trips(service)
+  t.equal(decisions.length, 4981)
+  t.match(decisions[0], { level: 40, scope: 'block', market: 'kg', mode: 'enforce', phone: /^\+996•••••••\d\d$/, client: /^198\./, request_id: String })
 })
 
 t.test('an attack spread over 300 blocks stops at about 200 messages in the market, another market goes on', async (t) => {
@@ -129,7 +137,7 @@ t.test('the guard looks at the last 60 minutes only', async (t) => {
 t.test('SMS_GUARD=observe only tells, off does nothing', async (t) => {
   const observed = await testService(t, { env: { ...production, SMS_GUARD_BLOCK_SENDS: '1', SMS_GUARD: 'observe' } })
   for (const phone of ['+996555120001', '+996555120002']) t.equal((await send(observed, phone)).status, 200)
-  t.match(observed.log.map((line) => JSON.parse(line)).filter(({ event }) => event === 'guard_tripped'), [{ mode: 'observe', scope: 'block' }])
+  t.match(trips(observed), [{ mode: 'observe', scope: 'block' }])
   const off = await testService(t, { env: { ...production, SMS_GUARD_BLOCK_SENDS: '1', SMS_GUARD: 'off' } })
   for (const phone of ['+996555120001', '+996555120002']) t.equal((await send(off, phone)).status, 200)
   t.strictSame(await off.redis.keys('guard:*'), [])
@@ -142,29 +150,36 @@ t.test('SMS_GUARD=observe counts every message that goes out, so that it tells w
   const phones = Array.from({ length: 10 }, (_, n) => numberOf('+99655512', n))
   for (const phone of phones) t.equal((await send(service, phone)).status, 200)
   for (const phone of phones.slice(0, 3)) t.equal((await service.verify(phone, service.codeOf(phone))).status, 200)
-  const trips = () => service.log.filter((line) => JSON.parse(line).event === 'guard_tripped').length
-  t.equal(trips(), 6)
+  t.equal(trips(service).length, 6)
   t.equal((await send(service, numberOf('+99655512', 10))).status, 200)
-  t.equal(trips(), 7, 'three of ten have verified')
+  t.equal(trips(service).length, 7, 'three of ten have verified')
 })
 
-t.test('a guard that fails takes the send back: no cooldown, no code, no message', async (t) => {
-  const service = await testService(t, { env: production })
-  t.equal((await send(service, '+996555120001')).status, 200)
-  const [key] = await service.redis.keys('guard:*') as [string]
-  await service.redis.set(key, 'not a hash')
+t.test('a guard that fails in any scope takes the send back: no cooldown, no code, no message, no count', async (t) => {
+  const limits = { SMS_GUARD_CLIENT_SENDS: '2', SMS_GUARD_BLOCK_SENDS: '2', SMS_GUARD_MARKET_SENDS: '2' }
+  const service = await testService(t, { env: { ...production, ...limits } })
+  t.equal((await sendFrom(service, '203.0.113.7', '+996555120001')).status, 200)
+  const guards = await service.redis.keys('guard:*')
+  t.equal(guards.length, 3)
   const before = await service.redis.keys('code:*')
-  t.equal((await send(service, '+996555120002')).status, 503)
+
+  for (const key of guards) {
+    await service.redis.rename(key, 'guard')
+    await service.redis.set(key, 'not a hash')
+    for (let tries = 0; tries < 3; tries++) t.equal((await sendFrom(service, '203.0.113.7', '+996555120002')).status, 503)
+    await service.redis.rename('guard', key)
+  }
+
   t.strictSame(await service.redis.keys('code:*'), before)
   t.equal(service.sms.length, 1)
-  await service.redis.del(key)
-  t.equal((await send(service, '+996555120002')).status, 200)
+  t.equal((await sendFrom(service, '203.0.113.7', '+996555120002')).status, 200)
 })
 
-t.test('messages that the provider refuses do not pause a block', async (t) => {
+t.test('messages that the provider refuses pause no client IP, block or market', async (t) => {
   const { SmsRefused } = await import('../../src/auth/sms/index.js')
   const service = await testService(t, {
-    env: { ...production, SMS_GUARD_BLOCK_SENDS: '2' }, overrides: { sms: async () => { throw new SmsRefused() } }
+    env: { ...production, SMS_GUARD_BLOCK_SENDS: '2', SMS_GUARD_MARKET_SENDS: '2', SMS_GUARD_CLIENT_SENDS: '2' },
+    overrides: { sms: async () => { throw new SmsRefused() } }
   })
-  for (let n = 0; n < 5; n++) t.equal((await send(service, numberOf('+99655512', n))).body.code, 'sms_failed')
+  for (let n = 0; n < 5; n++) t.equal((await sendFrom(service, '203.0.113.7', numberOf('+99655512', n))).body.code, 'sms_failed')
 })

@@ -1,0 +1,64 @@
+import t from 'tap'
+import { testService, type Service } from '../helpers/service.js'
+
+const behindGateway = { TRUST_PROXY: '127.0.0.1' }
+
+/** The n-th number of a block: E.164 without the last four digits. */
+const numberOf = (block: string, n: number) => `${block}${String(n).padStart(4, '0')}`
+
+/** A send from one client IP. */
+const sendFrom = (service: Service, client: string, phone: string) => service.request('POST', '/auth/send-verification', {
+  body: { phone }, headers: { 'x-forwarded-for': client }
+})
+
+let clients = 0
+/** A send from a client IP of its own. */
+const send = (service: Service, phone: string) => sendFrom(service, `198.18.${clients >> 8}.${clients++ & 255}`, phone)
+
+/** What the guard has decided against, as logged. */
+const trips = (service: Service) => service.log.map((line) => JSON.parse(line)).filter(({ event }) => event === 'guard_tripped')
+
+t.test('one client IP gets 10 messages to unknown numbers, in parallel and over many blocks, while another client IP passes', async (t) => {
+  const service = await testService(t, { env: { ...behindGateway, SMS_GUARD_CLIENT_SENDS: '10' } })
+  const phones = Array.from({ length: 60 }, (_, n) => numberOf(`+9965${50 + n % 10}${String(n).padStart(2, '0')}`, n))
+
+  const attack = await Promise.all(phones.map((phone) => sendFrom(service, '203.0.113.7', phone)))
+
+  t.equal(attack.filter(({ status }) => status === 200).length, 10)
+  const refused = attack.filter(({ status }) => status !== 200)
+  t.equal(refused.length, 50)
+  for (const { body } of refused) t.match(body, { code: 'too_many_sends', retry_after: 3600 })
+  t.equal(service.sms.length, 10)
+  t.match(trips(service)[0], { level: 40, scope: 'client', market: 'kg', mode: 'enforce' })
+  t.equal((await sendFrom(service, '203.0.113.8', '+996700120001')).status, 200)
+})
+
+t.test('one client IP cannot pause a market, not even for a moment while its refused sends flood in', async (t) => {
+  const service = await testService(t, { env: { ...behindGateway, SMS_GUARD_MARKET_SENDS: '40', SMS_GUARD_CLIENT_SENDS: '10' } })
+  const phones = Array.from({ length: 150 }, (_, n) => numberOf(`+9965${50 + n % 10}${String(n % 97).padStart(2, '0')}`, n))
+  const honest = Array.from({ length: 25 }, (_, n) => numberOf(`+99670${n + 10}2`, n))
+
+  const [attack, answers] = await Promise.all([
+    Promise.all(phones.map((phone) => sendFrom(service, '203.0.113.7', phone))),
+    Promise.all(honest.map((phone) => send(service, phone)))
+  ])
+
+  t.equal(attack.filter(({ status }) => status === 200).length, 10)
+  t.strictSame(answers.map(({ status }) => status), honest.map(() => 200))
+})
+
+t.test('the pumping guard counts an IPv6 client by its /64', async (t) => {
+  const service = await testService(t, { env: { ...behindGateway, SMS_GUARD_CLIENT_SENDS: '1' } })
+  t.equal((await sendFrom(service, '2001:db8:0:1::1', '+996555120001')).status, 200)
+  t.equal((await sendFrom(service, '2001:db8:0:1::2', '+996700120002')).body.code, 'too_many_sends')
+  t.equal((await sendFrom(service, '2001:db8:0:2::1', '+996700120002')).status, 200)
+})
+
+t.test('a send that a block refuses counts for no client IP, and one that a market refuses for no block either', async (t) => {
+  const service = await testService(t, { env: { ...behindGateway, SMS_GUARD_CLIENT_SENDS: '2', SMS_GUARD_BLOCK_SENDS: '2', SMS_GUARD_MARKET_SENDS: '3' } })
+  for (const phone of ['+996555120001', '+996555120002']) t.equal((await send(service, phone)).status, 200)
+  for (let tries = 0; tries < 3; tries++) t.equal((await sendFrom(service, '203.0.113.7', '+996555120003')).body.code, 'too_many_sends')
+  t.equal((await sendFrom(service, '203.0.113.7', '+996700120001')).status, 200, 'the client IP has counted nothing yet')
+  for (let tries = 0; tries < 3; tries++) t.equal((await sendFrom(service, '203.0.113.7', '+996777120001')).body.code, 'too_many_sends')
+  t.strictSame(trips(service).map(({ scope }) => scope), ['block', 'block', 'block', 'market', 'market', 'market'])
+})
