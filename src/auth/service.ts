@@ -4,7 +4,7 @@ import { isProblem, problem } from '../errors.js'
 import type { Audit } from '../logger.js'
 import { canonicalPhone, isLanguage, markets, parsePhone, type Language, type MarketId } from '../markets.js'
 import type { Database } from '../plugins/database.js'
-import type { UsersRepository } from '../users/repository.js'
+import type { User, UsersRepository } from '../users/repository.js'
 import { deriveCode, digestCode, phoneKey, testPhoneKey } from './code.js'
 import type { CodeStore, Issued } from './code-store.js'
 import type { LogoutMarks } from './logout-marks.js'
@@ -13,6 +13,9 @@ import { smsText } from './sms/text.js'
 import type { SmsGuard } from './sms-guard.js'
 import { leewaySeconds, type AuthenticatedUser } from './token.js'
 import type { GuessLimit } from '../limits/guesses.js'
+
+/** How long after the end of its longest possible session a number is still known. */
+const knownBeyondSessionSeconds = 30 * 86_400
 
 export interface AuthPorts {
   db: Database
@@ -34,6 +37,11 @@ export type AuthService = ReturnType<typeof authService>
 export function authService (config: Config, { db, users, codes, marks, guesses, guard, sms, clock, newNonce }: AuthPorts) {
   const { codeSecret, testPhones } = config
   const keyOf = (phone: string) => (testPhones.has(phone) ? testPhoneKey : phoneKey)(codeSecret, phone)
+
+  const knownMs = (config.sessionMaxSeconds + knownBeyondSessionSeconds) * 1000
+  /** Whether the pumping guard passes the number of an account: its owner has proved it, and has logged in recently. */
+  const isKnown = (account: Pick<User, 'isVerified' | 'lastLogin'> | undefined, now: number) =>
+    account?.isVerified === true && account.lastLogin !== null && now - account.lastLogin.getTime() <= knownMs
 
   /** Reads a number; `testCode` is the fixed code of a test number, which need not be one that is in use. */
   function readPhone (input: string): { phone: string, market: MarketId, testCode?: string } {
@@ -110,8 +118,7 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
       if (!testCode) {
         const stored = known?.language
         const spoken = language ?? (isLanguage(stored) ? stored : markets[market].language)
-        const isKnown = known?.isVerified === true
-        await deliver({ phone, market, client, key, issued, now, isKnown }, spoken, known?.id, audit)
+        await deliver({ phone, market, client, key, issued, now, isKnown: isKnown(known, now) }, spoken, known?.id, audit)
       }
       return { phone, market, language: language ?? markets[market].language, expiresInSeconds: Math.ceil((issued.expiresAt - now) / 1000) }
     },

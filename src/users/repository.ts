@@ -49,7 +49,7 @@ export function usersRepository (db: Database) {
   const { placeholder } = sql
 
   const byId = db.select(columns).from(users).where(eq(users.id, placeholder('id'))).prepare(db.statementName('user_by_id'))
-  const byPhone = db.select({ id: users.id, language: users.language, isVerified: users.isVerified }).from(users)
+  const byPhone = db.select({ id: users.id, language: users.language, isVerified: users.isVerified, lastLogin: users.lastLogin }).from(users)
     .where(eq(users.phoneNumber, placeholder('phone'))).prepare(db.statementName('user_by_phone'))
 
   const ofPhone = eq(users.phoneNumber, placeholder('phone'))

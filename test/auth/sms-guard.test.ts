@@ -62,3 +62,28 @@ t.test('a send that a block refuses counts for no client IP, and one that a mark
   for (let tries = 0; tries < 3; tries++) t.equal((await sendFrom(service, '203.0.113.7', '+996777120001')).body.code, 'too_many_sends')
   t.strictSame(trips(service).map(({ scope }) => scope), ['block', 'block', 'block', 'market', 'market', 'market'])
 })
+
+t.test('a number is known for SESSION_MAX_SECONDS and 30 days after its last login, and unknown from then on', async (t) => {
+  const day = 86_400_000
+  let now = Date.now()
+  const service = await testService(t, {
+    env: { ...behindGateway, SESSION_MAX_SECONDS: '864000', SMS_GUARD_BLOCK_SENDS: '1', SMS_GUARD_MIN_VERIFIED_PERCENT: '100' },
+    overrides: { clock: () => now }
+  })
+  const insert = (phone: string, isVerified: boolean, lastLogin: number | null) => service.sql(
+    "INSERT INTO users (phone_number, is_verified, last_login) VALUES ($1, $2, to_timestamp($3::float8) AT TIME ZONE 'utc')",
+    [phone, isVerified, lastLogin && lastLogin / 1000])
+  await insert('+996555120001', true, now)
+  await insert('+996555120002', true, null)
+  await insert('+996555120003', false, now)
+
+  now += 40 * day
+  t.equal((await send(service, '+996555129999')).status, 200, 'the one message that the block allows')
+  t.equal((await send(service, '+996555120001')).status, 200, 'logged in 40 days ago')
+  for (const phone of ['+996555120002', '+996555120003']) t.equal((await send(service, phone)).body.code, 'too_many_sends', phone)
+
+  now += 1
+  await service.redis.flushdb()
+  t.equal((await send(service, '+996555129999')).status, 200)
+  t.equal((await send(service, '+996555120001')).body.code, 'too_many_sends', 'logged in more than 40 days ago')
+})

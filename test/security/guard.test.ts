@@ -113,7 +113,7 @@ t.test('enough first logins lift the pause; a known number is neither counted no
 
 t.test('a row of an earlier system that nobody has verified counts as new', async (t) => {
   const service = await testService(t, { env: { ...production, SMS_GUARD_BLOCK_SENDS: '1', SMS_GUARD_MIN_VERIFIED_PERCENT: '100' } })
-  await service.sql('INSERT INTO users (phone_number, is_verified) VALUES ($1, NULL), ($2, TRUE)', ['+996555120001', '+996555120002'])
+  await service.sql('INSERT INTO users (phone_number, is_verified, last_login) VALUES ($1, NULL, now()), ($2, TRUE, now())', ['+996555120001', '+996555120002'])
   t.equal((await send(service, '+996555120001')).status, 200)
   t.equal((await send(service, '+996555120003')).body.code, 'too_many_sends')
   t.equal((await send(service, '+996555120002')).status, 200)
