@@ -1,6 +1,6 @@
 import { dayMs, hourMs, maxLifeMs, minLeftMs, sendsCeiling, type CodeLimits, type CodeStore } from './code-store.js'
 
-interface Code { nonce: string, digest: string, attempts: number, firstSent: number, sentAt: number, expiresAt: number }
+interface Code { nonce: string, digest: string, client: string, attempts: number, firstSent: number, sentAt: number, expiresAt: number }
 interface Window { begins: number, count: number }
 interface Entry {
   code?: Code | undefined
@@ -10,6 +10,8 @@ interface Entry {
   guesses?: Window
   /** Logins that cleared the caps. */
   logins: number
+  /** The last login that counted as verified. */
+  verifiedAt?: number
 }
 
 const open = <T extends Window>(window: T | undefined, lengthMs: number, now: number) =>
@@ -44,7 +46,7 @@ export function memoryCodeStore (limits: CodeLimits): CodeStore {
   }
 
   return {
-    async issue (key, candidate, now, isTest = false) {
+    async issue (key, { client = '', ...candidate }, now, isTest = false) {
       const entry = entryOf(key)
       const guesses = open(entry.guesses, dayMs, now)
       if (guesses && guesses.count >= guessesPerDay) return { status: 'too_many', retryAfterMs: guesses.begins + dayMs - now }
@@ -57,8 +59,8 @@ export function memoryCodeStore (limits: CodeLimits): CodeStore {
 
       const expiresAt = Math.min(now + ttlMs, (live?.firstSent ?? 0) + maxLifeMs)
       entry.code = live && expiresAt - now >= Math.min(minLeftMs, ttlMs)
-        ? { ...live, sentAt: now, expiresAt }
-        : { ...candidate, attempts: 0, firstSent: now, sentAt: now, expiresAt: now + ttlMs }
+        ? { ...live, client, sentAt: now, expiresAt }
+        : { ...candidate, client, attempts: 0, firstSent: now, sentAt: now, expiresAt: now + ttlMs }
       return { status: 'issued', nonce: entry.code.nonce, expiresAt: entry.code.expiresAt, undo: { before, now } }
     },
 
@@ -97,7 +99,7 @@ export function memoryCodeStore (limits: CodeLimits): CodeStore {
         entry.day.count = 0
         entry.logins++
       }
-      return { status: 'right', undo }
+      return { status: 'right', client: code.client, undo }
     },
 
     async putBack (key, undo) {
@@ -109,6 +111,13 @@ export function memoryCodeStore (limits: CodeLimits): CodeStore {
         entry.day.count += day.count
         entry.logins--
       }
+    },
+
+    async countVerified (key, now) {
+      const entry = entryOf(key)
+      if (now < (entry.verifiedAt ?? 0) + dayMs) return false
+      entry.verifiedAt = now
+      return true
     },
 
     async forget (key) {

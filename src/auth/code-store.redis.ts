@@ -3,12 +3,13 @@ import { dayMs, hourMs, maxLifeMs, minLeftMs, sendsCeiling, type CodeLimits, typ
 
 /*
  * One hash per number, with short names so that it stays a listpack of under 350 bytes:
- *   n nonce  d digest  a wrong guesses  f first sent  x expires  s last sent: the live code, removed together
+ *   n nonce  d digest  a wrong guesses  f first sent  x expires  s last sent  u client group, empty for a known number:
+ *     the live code, removed together
  *   h hour begins  i sends in it  b day begins  j sends in it  t sends in it that no login clears  l logins that cleared
- *   g day of wrong guesses begins  w wrong guesses in it
+ *   g day of wrong guesses begins  w wrong guesses in it  v last login that counted as verified
  * Sends to a test number touch the code alone.
  */
-const codeFields = ['n', 'd', 'a', 'f', 'x', 's']
+const codeFields = ['n', 'd', 'a', 'f', 'x', 's', 'u']
 
 const load = `
 local key = KEYS[1]
@@ -26,7 +27,7 @@ local function guessesLeft(now, perDay) return now < number('g') + day and perDa
 const issue = `${load}
 local now, nonce, digest = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local ttl, resend, perHour, perDay = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local guessesPerDay, isTest = tonumber(ARGV[8]), ARGV[9] == '1'
+local guessesPerDay, isTest, client = tonumber(ARGV[8]), ARGV[9] == '1', ARGV[10]
 if guessesLeft(now, guessesPerDay) <= 0 then return {'too_many', number('g') + day - now} end
 local cooldown = math.min(number('s') + resend, number('x')) - now
 if not isTest and isLive(now) and cooldown > 0 then return {'too_soon', math.min(cooldown, resend)} end
@@ -48,14 +49,14 @@ if not (isLive(now) and expires - now >= math.min(${minLeftMs}, ttl)) then
   stored.n, stored.d, stored.a, stored.f = nonce, digest, 0, now
   expires = now + ttl
 end
-stored.x, stored.s = expires, now
+stored.x, stored.s, stored.u = expires, now, client
 local fields = {}
 for field, value in pairs(stored) do
   fields[#fields + 1] = field
   fields[#fields + 1] = value
 end
 redis.call('HSET', key, unpack(fields))
-redis.call('PEXPIRE', key, math.max(number('b') + day, number('h') + hour, number('g') + day, expires) - now)
+redis.call('PEXPIRE', key, math.max(number('b') + day, number('h') + hour, number('g') + day, number('v') + day, expires) - now)
 return {'issued', stored.n, tostring(expires), tostring(now), unpack(undo)}
 `
 
@@ -77,7 +78,7 @@ end
 if stored.n ~= nonce or number('s') ~= sent then return end
 local before = {}
 for i, field in ipairs(codeFields) do before[field] = ARGV[3 + i] end
-for _, field in ipairs(before.n == nonce and {'x', 's'} or codeFields) do
+for _, field in ipairs(before.n == nonce and {'x', 's', 'u'} or codeFields) do
   if before[field] == '' then redis.call('HDEL', key, field) else redis.call('HSET', key, field, before[field]) end
 end
 `
@@ -104,7 +105,7 @@ for _, field in ipairs({'h', 'i', 'b', 'j', unpack(codeFields)}) do undo[#undo +
 -- First, and only where it is: emptied by HDEL the key would be made anew, without a TTL.
 if stored.j then redis.call('HSET', key, 'j', 0, 'l', number('l') + 1) end
 redis.call('HDEL', key, 'h', 'i', unpack(codeFields))
-return {'right', unpack(undo)}
+return {'right', stored.u or '', unpack(undo)}
 `
 
 /* Race: a newer code may have been sent since; it stays, and the counts of both are added. */
@@ -124,6 +125,15 @@ end
 if redis.call('PTTL', key) < 0 then redis.call('PEXPIRE', key, day) end
 `
 
+/* Race: of parallel logins of one number one counts. No other field of the hash lasts longer than a day from now. */
+const countVerified = `
+local now = tonumber(ARGV[1])
+if now < tonumber(redis.call('HGET', KEYS[1], 'v') or 0) + ${dayMs} then return {'no'} end
+redis.call('HSET', KEYS[1], 'v', now)
+redis.call('PEXPIRE', KEYS[1], ${dayMs})
+return {'yes'}
+`
+
 /** Codes in Redis, under `code:` and the key of the number. */
 export function redisCodeStore (redis: Redis, limits: CodeLimits): CodeStore {
   const { ttlMs, resendMs, sendsPerHour, sendsPerDay, maxAttempts, guessesPerDay } = limits
@@ -135,13 +145,14 @@ export function redisCodeStore (redis: Redis, limits: CodeLimits): CodeStore {
     issue: script('codeIssue', issue),
     takeBack: script('codeTakeBack', takeBack),
     redeem: script('codeRedeem', redeem),
-    putBack: script('codePutBack', putBack)
+    putBack: script('codePutBack', putBack),
+    countVerified: script('codeCountVerified', countVerified)
   }
 
   return {
-    async issue (key, { nonce, digest }, now, isTest = false) {
+    async issue (key, { nonce, digest, client = '' }, now, isTest = false) {
       const [status, ...reply] = await scripts.issue(key, now, nonce, digest, ttlMs, resendMs, sendsPerHour, sendsPerDay,
-        guessesPerDay, Number(isTest))
+        guessesPerDay, Number(isTest), client)
       if (status !== 'issued') return { status: status as 'too_soon' | 'too_many', retryAfterMs: Number(reply[0]) }
       const [issuedNonce, expiresAt, ...undo] = reply as [string, string, ...string[]]
       return { status, nonce: issuedNonce, expiresAt: Number(expiresAt), undo }
@@ -153,13 +164,17 @@ export function redisCodeStore (redis: Redis, limits: CodeLimits): CodeStore {
 
     async redeem (key, digest, now, testDigest = '') {
       const [status, ...reply] = await scripts.redeem(key, digest, now, maxAttempts, guessesPerDay, testDigest)
-      if (status === 'right') return { status, undo: reply }
+      if (status === 'right') return { status, client: reply[0] as string, undo: reply.slice(1) }
       if (status !== 'wrong') return { status: 'none' }
       return { status, ...(reply[0] !== undefined && { attemptsRemaining: Number(reply[0]) }) }
     },
 
     async putBack (key, undo) {
       await scripts.putBack(key, ...undo as string[])
+    },
+
+    async countVerified (key, now) {
+      return (await scripts.countVerified(key, now))[0] === 'yes'
     },
 
     async forget (key) {

@@ -20,6 +20,13 @@ export const sendsCeiling = 50
 export const hourMs = 3_600_000
 export const dayMs = 86_400_000
 
+export interface Candidate {
+  nonce: string
+  digest: string
+  /** Empty where the number is known, so that the send is not counted. */
+  client?: string
+}
+
 export interface Issued {
   status: 'issued'
   /** Of the code that goes out: the candidate's, or that of the live code. */
@@ -35,7 +42,8 @@ export interface Refused {
 }
 
 export type Redeemed =
-  | { status: 'right', undo: unknown }
+  /** `client` is that of the newest send of the code. */
+  | { status: 'right', undo: unknown, client: string }
   /** Without attempts: a wrong guess at a test number that has no live code. */
   | { status: 'wrong', attemptsRemaining?: number }
   /** Nothing was compared. */
@@ -49,9 +57,9 @@ export interface CodeStore {
   /**
    * Counts a send and returns the code that goes out: the live one again, or the candidate. The cooldown lasts as long as its
    * code, so too_soon means that a live code is on its way. Sends to a test number neither count nor wait. After the last
-   * wrong guess of the day every send is refused.
+   * wrong guess of the day every send is refused. `client` is the client group for which the pumping guard counts the send.
    */
-  issue (key: string, candidate: { nonce: string, digest: string }, now: number, isTest?: boolean): Promise<Issued | Refused>
+  issue (key: string, candidate: Candidate, now: number, isTest?: boolean): Promise<Issued | Refused>
   /** Undoes an `issue` whose message was refused, never a test number's. An earlier code works on; later sends stay as they are. */
   takeBack (key: string, issued: Issued): Promise<void>
   /**
@@ -62,6 +70,11 @@ export interface CodeStore {
   redeem (key: string, digest: string, now: number, testDigest?: string): Promise<Redeemed>
   /** Undoes a `redeem` whose login failed, unless a newer code exists. */
   putBack (key: string, undo: unknown): Promise<void>
+  /**
+   * Whether a login of this number counts as verified: once in 24 hours. Of parallel logins one counts. `forget` leaves it
+   * alone: an account that is deleted and made anew does not count again.
+   */
+  countVerified (key: string, now: number): Promise<boolean>
   /** Removes the live code and its cooldown. The counts stay. */
   forget (key: string): Promise<void>
 }

@@ -84,6 +84,12 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
     audit('code_sent', { userId, phone }, { market, language })
   }
 
+  /** Counts a login of an unknown number with the pumping guard, once a day. */
+  async function countVerified ({ key, ...login }: Pick<Send, 'phone' | 'market' | 'key' | 'client'>) {
+    const now = clock()
+    if (guard && await codes.countVerified(key, now)) await guard.verified({ ...login, now })
+  }
+
   /** Counts a guess against its client IP before a code is compared. Throws rate_limited. */
   async function beginGuess (phone: string, clientIp: string, audit: Audit) {
     const guess = await guesses.begin(clientIp, clock())
@@ -100,15 +106,16 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
      */
     async sendCode (input: string, language: Language | undefined, clientIp: string, audit: Audit) {
       const { phone, market, testCode } = readPhone(input)
-      const known = await users.findByPhone(phone)
-      const who = { userId: known?.id, phone }
+      const account = await users.findByPhone(phone)
+      const who = { userId: account?.id, phone }
       if (testCode) audit('test_phone', who, { action: 'send' })
       const key = keyOf(phone)
       const now = clock()
+      const known = isKnown(account, now)
       const client = guard?.clientGroup(clientIp) ?? ''
       const nonce = newNonce()
       const digest = digestCode(codeSecret, phone, testCode ?? deriveCode(codeSecret, phone, nonce))
-      const issued = await codes.issue(key, { nonce, digest }, now, testCode !== undefined)
+      const issued = await codes.issue(key, { nonce, digest, client: known || testCode ? '' : client }, now, testCode !== undefined)
       if (issued.status !== 'issued') {
         audit('limit_hit', who, { limit: issued.status })
         throw problem(issued.status === 'too_soon' ? 'resend_too_soon' : 'too_many_sends',
@@ -116,9 +123,9 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
       }
 
       if (!testCode) {
-        const stored = known?.language
+        const stored = account?.language
         const spoken = language ?? (isLanguage(stored) ? stored : markets[market].language)
-        await deliver({ phone, market, client, key, issued, now, isKnown: isKnown(known, now) }, spoken, known?.id, audit)
+        await deliver({ phone, market, client, key, issued, now, isKnown: known }, spoken, account?.id, audit)
       }
       return { phone, market, language: language ?? markets[market].language, expiresInSeconds: Math.ceil((issued.expiresAt - now) / 1000) }
     },
@@ -145,7 +152,7 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
         // The code of a test number is no secret: it must not buy further wrong guesses.
         const [{ user, isNew }] = await Promise.all([users.login(phone, market), settle(testCode ? 'none' : 'right')])
         // The login stands, whether it is counted or not.
-        if (isNew && !testCode) await guard?.verified({ phone, market, client: guard.clientGroup(clientIp), now: clock() }).catch(() => undefined)
+        if (redeemed.client) await countVerified({ phone, market, key, client: redeemed.client }).catch(() => undefined)
         audit('login', { userId: user.id, phone }, { is_new_user: isNew })
         return { user, isNew, market, sessionStart: epochSeconds(user.lastLogin) }
       } catch (error) {

@@ -19,7 +19,7 @@ const many: CodeLimits = { ...defaults, sendsPerHour: 1000, sendsPerDay: 1000 }
 const start = Date.UTC(2026, 0, 1)
 const minute = 60_000
 const newKey = () => randomBytes(16).toString('base64url')
-const candidate = (name: string) => ({ nonce: `nonce-${name}`, digest: `digest-${name}` })
+const candidate = (name: string) => ({ nonce: `nonce-${name}`, digest: `digest-${name}`, client: `client-${name}` })
 
 const { redis } = await testRedis(t)
 const cluster = connect(parseRedisUrl((await startCluster(t)).url) as RedisTarget)
@@ -50,6 +50,7 @@ function number (store: CodeStore, key = newKey()) {
     },
     takeBack: (issued: Issued) => store.takeBack(key, issued),
     putBack: (undo: unknown) => store.putBack(key, undo),
+    countVerified: (now: number) => store.countVerified(key, now),
     forget: () => store.forget(key)
   }
 }
@@ -571,6 +572,30 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
     t.equal(wrongs.filter(({ status }) => status === 'none').length, 95)
   })
 
+  t.test('a right guess names the client group of the newest send, also after a send or a login was undone', async (t) => {
+    const { send, guess, takeBack, putBack } = one()
+    await send('a', start)
+    await takeBack(await send('b', start + minute))
+    const redeemed = await guess('a', start + minute)
+    t.match(redeemed, { status: 'right', client: 'client-a' })
+    await putBack((redeemed as { undo: unknown }).undo)
+    await send('c', start + 2 * minute)
+    t.match(await guess('a', start + 2 * minute), { status: 'right', client: 'client-c' })
+  })
+
+  t.test('a login counts as verified once in 24 hours, also in parallel, after forget and after an undo', async (t) => {
+    const { send, redeem, putBack, takeBack, forget, countVerified } = one()
+    await send('a', start)
+    const undo = await redeem('a', start)
+    const counted = await Promise.all(Array.from({ length: 20 }, () => countVerified(start)))
+    t.equal(counted.filter(Boolean).length, 1)
+    await putBack(undo)
+    await takeBack(await send('b', start + minute))
+    await forget()
+    t.equal(await countVerified(start + dayMs - 1), false)
+    t.equal(await countVerified(start + dayMs), true)
+  })
+
   const oneTest = (limits: Partial<CodeLimits> = {}) => testNumber(open({ ...defaults, ...limits }))
 
   t.test('sends to a test number wait for nothing and count for nothing', async (t) => {
@@ -692,7 +717,7 @@ const steps: fc.Arbitrary<Step[]> = fc.array(fc.oneof(
   { weight: 4, arbitrary: fc.record({ call: fc.constant('guess' as const), pick }) },
   { weight: 1, arbitrary: fc.record({ call: fc.constant('misses' as const) }) },
   { weight: 2, arbitrary: fc.record({ call: fc.constantFrom('takeBack' as const, 'putBack' as const), pick }) },
-  { weight: 1, arbitrary: fc.record({ call: fc.constant('forget' as const) }) }
+  { weight: 1, arbitrary: fc.record({ call: fc.constantFrom('forget' as const, 'countVerified' as const) }) }
 ), { minLength: 1, maxLength: 60 })
 
 const limits: fc.Arbitrary<CodeLimits> = fc.record({
@@ -716,6 +741,7 @@ async function run (store: CodeStore, key: string, isTest: boolean, steps: Step[
   for (const step of steps) {
     if (step.call === 'wait') now += step.ms
     if (step.call === 'forget') await one.forget()
+    if (step.call === 'countVerified') answers.push(await one.countVerified(now))
     if (step.call === 'issue') {
       const answer = await one.issue(String(candidates++), now)
       if (answer.status === 'issued') {
@@ -817,7 +843,8 @@ t.test('Redis knows neither the number nor the code', async (t) => {
     i: '1',
     b: String(start),
     j: '1',
-    t: '1'
+    t: '1',
+    u: ''
   })
 })
 
@@ -830,7 +857,7 @@ t.test('a pending code takes at most 350 bytes of Redis', async (t) => {
   const numbers = 20_000
   const fill = async (from: number, to: number) => {
     for (let i = from; i < to; i += 1000) {
-      await Promise.all(Array.from({ length: 1000 }, () => store.issue(newKey(), { nonce: newNonce(), digest: newKey() }, Date.now())))
+      await Promise.all(Array.from({ length: 1000 }, () => store.issue(newKey(), { nonce: newNonce(), digest: newKey(), client: newKey() }, Date.now())))
     }
   }
   const used = async () => Number(/used_memory:(\d+)/.exec(await redis.info('memory'))?.[1])
@@ -843,4 +870,15 @@ t.test('a pending code takes at most 350 bytes of Redis', async (t) => {
   const bytes = (await used() - before) / numbers
   t.comment(`${bytes.toFixed(0)} bytes a number`)
   t.ok(bytes <= 350, `${bytes} bytes`)
+
+  const one = { key: newKey(), nonce: newNonce(), digest: newKey(), client: newKey() }
+  await store.issue(one.key, one, Date.now())
+  await store.redeem(one.key, one.digest, Date.now())
+  await store.countVerified(one.key, Date.now())
+  await store.issue(one.key, one, Date.now())
+  await store.redeem(one.key, 'wrong', Date.now())
+  t.equal(await redis.hlen(`code:${one.key}`), 16, 'every field is set')
+  const most = await redis.memory('USAGE', `code:${one.key}`) as number
+  t.comment(`${most} bytes with every field`)
+  t.ok(most < 350, `${most} bytes`)
 })

@@ -87,3 +87,36 @@ t.test('a number is known for SESSION_MAX_SECONDS and 30 days after its last log
   t.equal((await send(service, '+996555129999')).status, 200)
   t.equal((await send(service, '+996555120001')).body.code, 'too_many_sends', 'logged in more than 40 days ago')
 })
+
+t.test('an account that is deleted and made anew three times counts as verified once', async (t) => {
+  const service = await testService(t, { env: { ...behindGateway, SMS_GUARD_BLOCK_SENDS: '4', SMS_GUARD_MIN_VERIFIED_PERCENT: '50' } })
+  for (let times = 0; times < 3; times++) {
+    const { token } = await service.login('+996555120001')
+    t.equal((await service.request('DELETE', '/api/v1/users/me', { token })).status, 204)
+  }
+  t.equal((await send(service, '+996555120002')).status, 200)
+  t.equal((await send(service, '+996555120003')).body.code, 'too_many_sends', 'one of four has verified')
+  t.equal((await service.verify('+996555120002', service.codeOf('+996555120002'))).status, 200)
+  t.equal((await send(service, '+996555120003')).status, 200, 'two of four have')
+})
+
+t.test('a login counts for the client IP that requested the message, wherever the code is entered', async (t) => {
+  const service = await testService(t, { env: { ...behindGateway, SMS_GUARD_CLIENT_SENDS: '1', SMS_GUARD_MIN_VERIFIED_PERCENT: '100' } })
+  t.equal((await sendFrom(service, '203.0.113.7', '+996555120001')).status, 200)
+  t.equal((await sendFrom(service, '203.0.113.7', '+996555120002')).body.code, 'too_many_sends')
+  t.equal((await service.verify('+996555120001', service.codeOf('+996555120001'))).status, 200, 'from 127.0.0.1')
+  t.equal((await sendFrom(service, '203.0.113.7', '+996555120002')).status, 200)
+})
+
+t.test('a known number that logs in again, and an unknown one whose login fails, count as verified no time', async (t) => {
+  const service = await testService(t, { env: { ...behindGateway, SMS_GUARD_BLOCK_SENDS: '2', SMS_GUARD_MIN_VERIFIED_PERCENT: '50' } })
+  await service.sql("INSERT INTO users (phone_number, is_verified, last_login) VALUES ('+996555120001', TRUE, now() - interval '1 day')")
+  await service.login('+996555120001')
+  for (const phone of ['+996555120002', '+996555120003']) t.equal((await send(service, phone)).status, 200)
+  await service.sql('ALTER TABLE users RENAME TO users_away')
+  t.equal((await service.verify('+996555120002', service.codeOf('+996555120002'))).status, 503)
+  await service.sql('ALTER TABLE users_away RENAME TO users')
+  t.equal((await send(service, '+996555120004')).body.code, 'too_many_sends')
+  t.equal((await service.verify('+996555120002', service.codeOf('+996555120002'))).status, 200, 'the code is back')
+  t.equal((await send(service, '+996555120004')).status, 200)
+})

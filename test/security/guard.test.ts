@@ -97,7 +97,7 @@ t.test('what the guard refuses leaves nothing behind: no code, no cooldown, no c
   t.equal(service.sms.length, 1)
 })
 
-t.test('enough first logins lift the pause; a known number is neither counted nor paused', async (t) => {
+t.test('enough logins of unknown numbers lift the pause; a known number is neither counted nor paused', async (t) => {
   const service = await testService(t, { env: { ...production, SMS_GUARD_BLOCK_SENDS: '4', SMS_GUARD_MIN_VERIFIED_PERCENT: '50' } })
   const phones = Array.from({ length: 6 }, (_, n) => numberOf('+99655512', n))
   const [a, b, c, d, e, f] = phones as [string, string, string, string, string, string]
