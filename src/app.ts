@@ -20,6 +20,7 @@ import { problem } from './errors.js'
 import { createServer } from './http/server.js'
 import { connectionLimits } from './limits/by-connection.js'
 import limitUser from './limits/by-user.js'
+import { dailyMessages } from './limits/daily-messages.js'
 import { guessLimit, memoryGuessStore, redisGuessStore } from './limits/guesses.js'
 import { boundBodies, unfinishedBodies } from './limits/unfinished-bodies.js'
 import { loggerOptions } from './logger.js'
@@ -127,6 +128,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     marks,
     guesses: guessLimit(app.redis ? redisGuessStore(app.redis) : memoryGuessStore(), config),
     guard: app.redis && config.smsGuard !== 'off' ? smsGuard(app.redis, config) : undefined,
+    daily: app.redis && config.smsMarketDailyMax ? dailyMessages(app.redis, config.codeSecret, config.smsMarketDailyMax) : undefined,
     sms: overrides.sms ?? smsSender(config),
     clock,
     newNonce: overrides.newNonce ?? newNonce

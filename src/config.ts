@@ -45,7 +45,7 @@ function reader (env: NodeJS.ProcessEnv, problems: string[]) {
 
     boolean: (name: string, fallback: boolean) => choice(name, ['true', 'false'], String(fallback) as 'true' | 'false') === 'true',
 
-    integer (name: string, fallback: number, min: number, max: number) {
+    integer<Fallback extends number | undefined> (name: string, fallback: Fallback, min: number, max: number): number | Fallback {
       const value = text(name)
       if (value === undefined) return fallback
       const number = Number(value)
@@ -191,6 +191,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     smsGuardMarketSends: read.integer('SMS_GUARD_MARKET_SENDS', 200, 1, 100_000_000),
     smsGuardClientSends: read.integer('SMS_GUARD_CLIENT_SENDS', 10, 1, 1_000_000),
     smsGuardMinVerifiedPercent: read.integer('SMS_GUARD_MIN_VERIFIED_PERCENT', 20, 0, 100),
+    smsMarketDailyMax: read.integer('SMS_MARKET_DAILY_MAX', undefined, 1, 100_000_000),
     smsProvider,
     smsWebhookUrl,
     smsWebhookSecret,

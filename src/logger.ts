@@ -75,8 +75,8 @@ export function loggerOptions (level: string): LoggerOptions {
 }
 
 export type AuthEvent =
-  'code_sent' | 'sms_failed' | 'login' | 'wrong_code' | 'limit_hit' | 'guard_tripped' | 'test_phone' | 'logout' | 'account_deleted'
-const warnings = new Set<AuthEvent>(['guard_tripped', 'test_phone'])
+  'code_sent' | 'sms_failed' | 'login' | 'wrong_code' | 'limit_hit' | 'guard_tripped' | 'daily_max_near' | 'test_phone' | 'logout' | 'account_deleted'
+const warnings = new Set<AuthEvent>(['guard_tripped', 'daily_max_near', 'test_phone'])
 /** Tells the log what happened to whom. */
 export type Audit = (event: AuthEvent, who: { userId?: number | undefined, phone?: string }, more?: object) => void
 

@@ -24,7 +24,7 @@ function faults (env: Env): string[] {
 const names = (problems: string[]) => problems.map((problem) => problem.split(' ')[0])
 
 /** Every whole number: its name here, its default and its bounds, both of which are taken. */
-const integers: Array<[name: string, key: keyof Config, fallback: number, min: number, max: number]> = [
+const integers: Array<[name: string, key: keyof Config, fallback: number | undefined, min: number, max: number]> = [
   ['PORT', 'port', 3000, 0, 65535],
   ['WEB_CONCURRENCY', 'webConcurrency', 1, 1, 1024],
   ['DRAIN_SECONDS', 'drainSeconds', 5, 0, 600],
@@ -45,6 +45,7 @@ const integers: Array<[name: string, key: keyof Config, fallback: number, min: n
   ['SMS_GUARD_BLOCK_SENDS', 'smsGuardBlockSends', 20, 1, 1_000_000],
   ['SMS_GUARD_MARKET_SENDS', 'smsGuardMarketSends', 200, 1, 100_000_000],
   ['SMS_GUARD_CLIENT_SENDS', 'smsGuardClientSends', 10, 1, 1_000_000],
+  ['SMS_MARKET_DAILY_MAX', 'smsMarketDailyMax', undefined, 1, 100_000_000],
   ['SMS_GUARD_MIN_VERIFIED_PERCENT', 'smsGuardMinVerifiedPercent', 20, 0, 100]
 ]
 

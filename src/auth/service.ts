@@ -12,6 +12,7 @@ import { SmsRefused, SmsUnsupported, type SmsSender } from './sms/index.js'
 import { smsText } from './sms/text.js'
 import type { SmsGuard } from './sms-guard.js'
 import { leewaySeconds, type AuthenticatedUser } from './token.js'
+import type { DailyMessages, Place } from '../limits/daily-messages.js'
 import type { GuessLimit } from '../limits/guesses.js'
 
 /** How long after the end of its longest possible session a number is still known. */
@@ -25,6 +26,8 @@ export interface AuthPorts {
   guesses: GuessLimit
   /** None where SMS_GUARD is off, or without Redis. */
   guard: SmsGuard | undefined
+  /** None without SMS_MARKET_DAILY_MAX, or without Redis. */
+  daily: DailyMessages | undefined
   sms: SmsSender
   /** Milliseconds since the epoch. */
   clock: () => number
@@ -34,7 +37,7 @@ export interface AuthPorts {
 export type AuthService = ReturnType<typeof authService>
 
 /** The flow of a login, free of HTTP. */
-export function authService (config: Config, { db, users, codes, marks, guesses, guard, sms, clock, newNonce }: AuthPorts) {
+export function authService (config: Config, { db, users, codes, marks, guesses, guard, daily, sms, clock, newNonce }: AuthPorts) {
   const { codeSecret, testPhones } = config
   const keyOf = (phone: string) => (testPhones.has(phone) ? testPhoneKey : phoneKey)(codeSecret, phone)
 
@@ -50,25 +53,45 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
     return test ? { phone, market: test.market, testCode: test.code } : parsePhone(input)
   }
 
-  /** Asks the pumping guard about a send that is issued; one that it refuses is taken back. Throws too_many_sends. */
+  /** Asks the pumping guard about a send that is issued. Throws too_many_sends. */
   async function passGuard (send: Send, audit: Audit) {
-    const { phone, market, key, issued } = send
-    const verdict = await guard?.admit(send).catch(async (error: unknown) => {
-      // Nothing was sent: without this the number would wait for its cooldown.
-      await codes.takeBack(key, issued)
-      throw error
-    })
+    const verdict = await guard?.admit(send)
     if (!verdict) return
+    const { phone, market } = send
     audit('guard_tripped', { phone }, { scope: verdict.scope, market, mode: config.smsGuard })
-    if (config.smsGuard === 'observe') return
-    await codes.takeBack(key, issued)
-    throw problem('too_many_sends', { retryAfter: verdict.retryAfterSeconds })
+    if (config.smsGuard === 'enforce') throw problem('too_many_sends', { retryAfter: verdict.retryAfterSeconds })
+  }
+
+  /** Takes one of the messages that a market has in a day. Throws too_many_sends. */
+  async function takePlace ({ phone, market, now }: Send, audit: Audit): Promise<Place | undefined> {
+    const place = await daily?.take(market, now)
+    if (place?.status === 'full') {
+      audit('guard_tripped', { phone }, { scope: 'daily', market, mode: 'enforce' })
+      throw problem('too_many_sends', { retryAfter: Math.ceil(place.retryAfterMs / 1000) })
+    }
+    if (place?.isWarning) audit('daily_max_near', { phone }, { market, max: config.smsMarketDailyMax })
+    return place
+  }
+
+  /** Counts a send that is issued; one that is refused, or that cannot be counted, is taken back. Throws too_many_sends. */
+  async function admit (send: Send, audit: Audit): Promise<Place | undefined> {
+    try {
+      await passGuard(send, audit)
+      return await takePlace(send, audit).catch(async (error: unknown) => {
+        await guard?.release(send)
+        throw error
+      })
+    } catch (error) {
+      // Nothing was sent: without this the number would wait for its cooldown.
+      await codes.takeBack(send.key, send.issued)
+      throw error
+    }
   }
 
   /** Hands the message of a send that is issued to the provider. Throws too_many_sends, sms_failed, unsupported_phone. */
   async function deliver (send: Send, language: Language, userId: number | undefined, audit: Audit) {
     const { phone, market, key, issued } = send
-    await passGuard(send, audit)
+    const place = await admit(send, audit)
     try {
       const text = smsText(config, language, deriveCode(codeSecret, phone, issued.nonce))
       await sms({ id: randomUUID(), to: phone, text, market, language })
@@ -78,6 +101,7 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
       if (cause instanceof SmsRefused) {
         await codes.takeBack(key, issued)
         await guard?.release(send)
+        if (place) await daily?.giveBack(place)
       }
       throw problem(cause instanceof SmsUnsupported ? 'unsupported_phone' : 'sms_failed', { cause })
     }

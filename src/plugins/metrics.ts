@@ -2,7 +2,7 @@ import fp from 'fastify-plugin'
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client'
 import type { Config } from '../config.js'
 import { logEvent, type Audit, type AuthEvent } from '../logger.js'
-import { marketOf } from '../markets.js'
+import { marketIds, marketOf } from '../markets.js'
 import { histogram } from './histogram.js'
 
 declare module 'fastify' {
@@ -36,6 +36,8 @@ const limits = {
   too_many: 'too_many_sends'
 }
 
+const scopes = ['client', 'block', 'market', 'daily']
+
 interface Details { limit: keyof typeof limits, scope: string, mode: string }
 
 export default fp<Config>(async (app, { metricsPort }) => {
@@ -51,6 +53,14 @@ export default fp<Config>(async (app, { metricsPort }) => {
   const guarded = new Counter({
     name: 'phone_auth_sms_guard_total', help: 'Decisions of the pumping guard against a send', labelNames: ['scope', 'market', 'mode'], registers
   })
+  // A counter that begins with its first event hides that event from rate() and increase().
+  const reasons = [...new Set(Object.values(limits)), 'invalid_code', 'sms_failed', 'sms_guard']
+  for (const reason of reasons) for (const market of [...marketIds, unknown]) refused.inc({ reason, market }, 0)
+  for (const market of marketIds) {
+    sent.inc({ market }, 0)
+    verified.inc({ market }, 0)
+    for (const scope of scopes) for (const mode of ['enforce', 'observe']) guarded.inc({ scope, market, mode }, 0)
+  }
   const count: Partial<Record<AuthEvent, (market: string, more: Details) => void>> = {
     code_sent: (market) => sent.inc({ market }),
     login: (market) => verified.inc({ market }),
