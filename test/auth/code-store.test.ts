@@ -707,7 +707,7 @@ for (const [name, open] of Object.entries(stores)) t.test(`codes in ${name}`, (t
 /** One call of a random sequence; `pick` chooses among what came before. */
 type Step =
   | { call: 'wait', ms: number }
-  | { call: 'issue' | 'forget' | 'misses' }
+  | { call: 'issue' | 'forget' | 'misses' | 'countVerified' }
   | { call: 'guess' | 'takeBack' | 'putBack', pick: number }
 
 const pick = fc.nat(1000)
