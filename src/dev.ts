@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import pretty from 'pino-pretty'
 import { smsSender } from './auth/sms/index.js'
-import { loadConfig } from './config.js'
+import { loadConfig, type Config } from './config.js'
 import { migrate } from './db/migrate.js'
 import { playground } from './dev-playground.js'
 import { startPostgres } from './dev-postgres.js'
@@ -12,30 +12,43 @@ const dataDir = '.data/postgres'
 
 /** Before the service listens there is nothing to finish; the database ends along with this process. */
 const leave = () => process.exit(0)
-process.once('SIGINT', leave).once('SIGTERM', leave)
+const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+for (const signal of stopSignals) process.once(signal, leave)
+
+/** Where it listens and what to try next. */
+function welcome ({ host, metricsPort, redisUrl }: Config, port: number, database = 'DATABASE_URL') {
+  // A wildcard is no destination, and an IPv6 address in a URL has brackets.
+  const name = host.replace(/^(?:127\.0\.0\.1|0\.0\.0\.0|::)$/, 'localhost').replace(/.*:.*/, '[$&]')
+  const url = `http://${name}:${port}`
+  return `
+  phone-auth listens on ${url}
+  interface: ${host}, set HOST for another one
+  metrics: ${metricsPort ? `http://${name}:${metricsPort}/metrics` : 'none'}
+  PostgreSQL: ${database}
+  codes: ${redisUrl ? 'REDIS_URL' : 'in memory'}
+
+  Try ${url} in a browser, or
+  curl -s ${url}/api/v1/auth/send-verification -H 'content-type: application/json' -d '{"phone":"+996 555 123 456"}'
+  then, with the code that is shown here:
+  curl -s ${url}/api/v1/auth/verify-code -H 'content-type: application/json' -d '{"phone":"+996 555 123 456","verification_code":"······"}'
+
+`
+}
 
 try {
   if (existsSync('.env')) process.loadEnvFile('.env')
-  // No gateway has to notice that it ends.
-  const env: NodeJS.ProcessEnv = { NODE_ENV: 'development', DRAIN_SECONDS: '0', ...process.env }
-  const embedded = env.DATABASE_URL ? undefined : await startPostgres(dataDir, { detached: true })
+  // An empty variable counts as unset. No gateway has to notice that the process ends.
+  const given = Object.fromEntries(Object.entries(process.env).filter(([, value]) => value))
+  const env: NodeJS.ProcessEnv = { NODE_ENV: 'development', HOST: '127.0.0.1', DRAIN_SECONDS: '0', ...given }
+  const embedded = env.DATABASE_URL || env.DATABASE_URL_FILE ? undefined : await startPostgres(dataDir)
   if (embedded) env.DATABASE_URL = embedded.url
   try {
     const config = loadConfig(env)
     await migrate(config.databaseUrl)
     const logStream = pretty({ ignore: 'pid,hostname', translateTime: 'HH:MM:ss' })
     const { port } = await serve(config, { logStream, ...!config.isProduction && playground(smsSender(config)) }, embedded?.stop)
-    process.off('SIGINT', leave).off('SIGTERM', leave)
-    process.stdout.write(`
-  phone-auth listens on http://localhost:${port}
-  PostgreSQL: ${embedded ? `embedded, data in ${dataDir}` : 'DATABASE_URL'}   codes: ${config.redisUrl ? 'REDIS_URL' : 'in memory'}
-
-  Try http://localhost:${port} in a browser, or
-  curl -s localhost:${port}/api/v1/auth/send-verification -H 'content-type: application/json' -d '{"phone":"+996 555 123 456"}'
-  then, with the code that is shown here:
-  curl -s localhost:${port}/api/v1/auth/verify-code -H 'content-type: application/json' -d '{"phone":"+996 555 123 456","verification_code":"······"}'
-
-`)
+    for (const signal of stopSignals) process.off(signal, leave)
+    process.stdout.write(welcome(config, port, embedded && `embedded, port ${embedded.port}, data and password in ${dataDir}`))
   } catch (error) {
     await embedded?.stop()
     throw error

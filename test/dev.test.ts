@@ -1,11 +1,11 @@
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
-import { chmod, mkdir, writeFile } from 'node:fs/promises'
-import { createServer, type AddressInfo } from 'node:net'
+import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises'
+import { connect, createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import pg from 'pg'
 import t, { type Test } from 'tap'
+import { freePort } from './helpers/free-port.js'
 import { isRunning, startProcess, until, type ServiceProcess } from './helpers/server-process.js'
 import { client, newPhone, productionEnv, testDatabase, testRedis } from './helpers/service.js'
 import { temporaryFolder } from './helpers/servers.js'
@@ -57,7 +57,8 @@ t.test('an empty folder becomes a service to try: code shown, verify, me, logout
   const cwd = await emptyFolder(t)
   const dev = startDev(t, cwd)
   const { host } = new URL(await listening(dev))
-  t.match(dev.stdout, /PostgreSQL: embedded, data in \.data\/postgres {3}codes: in memory/)
+  t.match(dev.stdout, new RegExp(`PostgreSQL: embedded, port ${lockLine(cwd, 4)}, data and password in \\.data/postgres\n`))
+  t.match(dev.stdout, /codes: in memory\n/)
   t.match(dev.stdout, new RegExp(`curl .*${host}/api/v1/auth/send-verification`))
   t.match(dev.stdout, new RegExp(`curl .*${host}/api/v1/auth/verify-code`))
 
@@ -111,13 +112,9 @@ t.test('what an earlier run left', async (t) => {
     return pid
   }
 
-  t.test('after kill -9 the next start ends the PostgreSQL left behind, whoever is connected, and keeps the data', async (t) => {
+  t.test('after kill -9 the next start finds the data and not the PostgreSQL of before', async (t) => {
     const cwd = await usedFolder(t)
     const survivor = await killed(t, cwd)
-    const other = new pg.Client(`postgres://postgres:postgres@127.0.0.1:${lockLine(cwd, 4)}/postgres`)
-    other.on('error', () => {})
-    await other.connect()
-    t.equal(isRunning(survivor), true)
 
     const next = startDev(t, cwd)
     t.equal((await login(next, phone)).isNew, false)
@@ -138,7 +135,7 @@ t.test('what an earlier run left', async (t) => {
 
   t.test('a port in use ends with one line and leaves no PostgreSQL', async (t) => {
     const cwd = await usedFolder(t)
-    const taken = createServer().listen(0)
+    const taken = createServer().listen(0, '127.0.0.1')
     t.teardown(() => taken.close())
     await once(taken, 'listening')
     await failsWith(t, startDev(t, cwd, { PORT: String((taken.address() as AddressInfo).port) }), cwd, /^phone-auth: .*PORT/)
@@ -149,27 +146,62 @@ t.test('what an earlier run left', async (t) => {
     await failsWith(t, startDev(t, cwd, { LOG_LEVEL: 'loud' }), cwd, /^phone-auth: LOG_LEVEL /)
   })
 
-  t.test('a Ctrl-C while it starts ends at once, with 0, and leaves no PostgreSQL', async (t) => {
-    const cwd = await usedFolder(t)
-    const dev = startDev(t, cwd)
-    await until(() => isStarted(cwd))
-    const pid = postmaster(cwd)
-    dev.kill('SIGINT')
-    const { code, stderr } = await dev.closed
-    t.equal(code, 0)
-    t.equal(stderr, '')
-    await until(() => !isRunning(pid) && !existsSync(lockFile(cwd)))
-  })
+  for (const signal of ['SIGINT', 'SIGHUP'] as const) {
+    t.test(`a ${signal} while it starts ends at once, with 0, and leaves no PostgreSQL`, async (t) => {
+      const cwd = await usedFolder(t)
+      const dev = startDev(t, cwd)
+      await until(() => isStarted(cwd))
+      const pid = postmaster(cwd)
+
+      dev.kill(signal)
+      t.match(await dev.closed, { code: 0, stderr: '' })
+      await until(() => !isRunning(pid) && !existsSync(lockFile(cwd)))
+    })
+  }
 })
 
-t.test('a folder that others cannot enter is told in one line to root, for whom PostgreSQL does not run', async (t) => {
+t.test('below a folder that others cannot enter it works for every user, root included, with its data in .data/', async (t) => {
   const closed = join(await emptyFolder(t), 'closed')
   const cwd = join(closed, 'work')
   await mkdir(cwd, { recursive: true })
   await chmod(closed, 0o700)
+
   const dev = startDev(t, cwd)
-  if (process.getuid?.() === 0) await failsWith(t, dev, cwd, new RegExp(`^phone-auth: .*${closed} `))
-  else t.ok(await listening(dev))
+  const { isNew } = await login(dev, newPhone())
+  t.equal(isNew, true)
+  t.ok(existsSync(join(dataDir(cwd), 'password')))
+  dev.kill('SIGINT')
+  t.equal((await dev.closed).code, 0)
+})
+
+t.test('of two first starts at once in one folder one serves and the other ends with one line', async (t) => {
+  const cwd = await emptyFolder(t)
+  const starts = [startDev(t, cwd), startDev(t, cwd)]
+
+  const served = await Promise.race(starts.map(async (dev) => ({ dev, url: await listening(dev).catch(() => undefined) })))
+  const url = served.url ?? await listening(starts.find((dev) => dev !== served.dev) as ServiceProcess)
+  const { code, stderr } = await Promise.race(starts.map(({ closed }) => closed))
+  t.equal(code, 1)
+  t.match(stderr, /^phone-auth: the embedded PostgreSQL does not start: .*(?:another process|lock file).*\n$/)
+  t.equal((await fetch(`${url}/health/ready`)).status, 200)
+  t.equal((await readdir(join(cwd, '.data'))).length, 1)
+})
+
+t.test('it listens on the loopback interface alone, metrics included, unless HOST says otherwise', async (t) => {
+  const { url: databaseUrl } = await testDatabase(t, { isEmpty: true })
+  const listensOn = (port: number) => async (host: string) => {
+    const socket = connect(port, host)
+    t.teardown(() => socket.destroy())
+    return await once(socket, 'connect').then(() => true, () => false)
+  }
+  for (const [HOST, isOpen] of [['', false], ['0.0.0.0', true]] as const) {
+    const metricsPort = await freePort()
+    const dev = startDev(t, await emptyFolder(t), { DATABASE_URL: databaseUrl, HOST, METRICS_PORT: String(metricsPort) })
+    const [, port] = await dev.shows(/listens on http:\/\/localhost:(\d+)\n/)
+    await dev.shows(new RegExp(`metrics: http://localhost:${metricsPort}/metrics\n`))
+
+    for (const listener of [Number(port), metricsPort]) t.equal(await listensOn(listener)('127.0.0.2'), isOpen, `HOST=${HOST}`)
+  }
 })
 
 t.test('DATABASE_URL and REDIS_URL of a .env file are used instead, and the environment comes first', async (t) => {
@@ -180,7 +212,7 @@ t.test('DATABASE_URL and REDIS_URL of a .env file are used instead, and the envi
   const dev = startDev(t, cwd, { LOG_LEVEL: 'warn' })
   const phone = newPhone()
   await login(dev, phone)
-  t.match(dev.stdout, /PostgreSQL: DATABASE_URL {3}codes: REDIS_URL/)
+  t.match(dev.stdout, /PostgreSQL: DATABASE_URL\n {2}codes: REDIS_URL\n/)
   t.match(dev.stdout, /Dotenv/)
   t.strictSame(await sql('SELECT phone_number FROM users'), [{ phone_number: phone }])
   t.equal((await redis.keys('code:*')).length, 1)

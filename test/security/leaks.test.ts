@@ -66,7 +66,7 @@ async function errorsOfLibraries (t: Test): Promise<Record<string, Error>> {
     'a unique violation of pg': await caught(db.pool.query('INSERT INTO users (phone_number) VALUES ($1)', [phone])),
     'a cast in pg': await caught(db.pool.query('SELECT $1::text::int', [text])),
     'a syntax error in pg': await caught(db.pool.query(`SELECT '${text}' FROM`)),
-    'a refused password of pg': await caught(new pg.Client({ connectionString: service.database.url.replace(':postgres@', `:${randomBytes(8).toString('hex')}${code}@`) }).connect()),
+    'a refused password of pg': await caught(new pg.Client({ connectionString: service.database.url.replace(/:\w+@/, `:${randomBytes(8).toString('hex')}${code}@`) }).connect()),
     'a unique violation of Drizzle': await caught(db.execute(sql`INSERT INTO users (phone_number, full_name) VALUES (${phone}, ${token})`)),
     'a syntax error of Drizzle': await caught(db.execute(sql`SELEC ${phone}, ${code}, ${token}, ${key}`)),
     'a wrong type in ioredis': await caught(service.redis.set(phone, code).then(() => service.redis.hset(phone, code, token))),
@@ -193,7 +193,7 @@ async function guardedStores (t: Test) {
     postgres,
     server,
     database: {
-      url: postgres.url.replace('postgres:postgres@', `service:${databasePassword}@`),
+      url: postgres.url.replace(/postgres:\w+@/, `service:${databasePassword}@`),
       sql: async (text: string, values: unknown[] = []): Promise<Json[]> => (await admin.query(text, values)).rows as Json[]
     },
     redis: { url: server.url.replace('//', `//:${redisPassword}@`), redis }
