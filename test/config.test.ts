@@ -353,5 +353,5 @@ t.test('.env.example lists each variable that is read, and no other', async (t) 
 t.test('.env.example shows the defaults, and its JWT_SECRET is the one that production refuses', async (t) => {
   const example = Object.fromEntries([...readFileSync('.env.example', 'utf8').matchAll(/^(?:# )?([A-Z][A-Z0-9_]*)=(.*)$/gm)].map(([, name, value]) => [name, value]))
   t.equal(example.JWT_SECRET, exampleJwtSecret)
-  for (const [name, , fallback] of [...integers, ...choices]) t.equal(example[name as string], String(fallback), name as string)
+  for (const [name, , fallback] of [...integers, ...choices]) t.equal(example[name as string], String(fallback ?? ''), name as string)
 })

@@ -16,7 +16,7 @@ const layers: Array<[path: RegExp, layer: number]> = [
   [/^auth\/sms\/text\.ts$/, 1],
   [/^(auth|profile)\/|^metrics-server\.ts$/, 4],
   [/^config\//, 1],
-  [/^users\/|^db\/migrate\.ts$|^limits\/guesses\.ts$/, 3],
+  [/^users\/|^db\/migrate\.ts$|^limits\/(guesses|daily-messages)\.ts$/, 3],
   [/^(plugins|limits)\//, 2],
   [/^(batch|config|errors|logger|markets|schemas|answers|client-address|keyed-digest|redis-url|start-errors|test-phones|dev-postgres)\.ts$|^(db\/(schema|turns)\.ts$|http\/|dev\/)/, 1]
 ]

@@ -277,9 +277,9 @@ t.test('the logs at trace of a walk over everything, with each store and the pro
   await brokenOff(service, `{"phone":"${first}","verification_code":"${code}`)
 
   // Limits, wrong codes and the guard.
-  t.equal((await send(service, first)).status, 429)
+  t.strictSame([(await send(service, first)).status, (await send(service, first)).status], [200, 429])
   t.equal((await send(service, third)).status, 200)
-  confidential.add(codeOf(third)).add(first).add(second).add(third).add(fourth)
+  confidential.add(codeOf(first)).add(codeOf(third)).add(first).add(second).add(third).add(fourth)
   for (let i = 0; i < 6; i++) t.equal((await verify(service, third, codeOf(third) === '508213' ? '508214' : '508213')).status, 400)
   const guarded = await start({ SMS_GUARD_BLOCK_SENDS: '1', RATE_LIMIT_IP_MAX: '2' })
   const block = '+99677712'
