@@ -1,21 +1,27 @@
 import { fileURLToPath } from 'node:url'
 import files from '@fastify/static'
 import type { FastifyPluginAsync, FastifyRequest, onRequestHookHandler } from 'fastify'
+import { Type } from 'typebox'
 import type { SmsMessage, SmsSender } from './auth/sms/index.js'
 import { canonicalAddress } from './client-address.js'
 import { problem } from './errors.js'
 import pageSecurity from './plugins/page-security.js'
 
 const root = fileURLToPath(new URL('../playground', import.meta.url))
+const userQuery = { hide: true, querystring: Type.Object({ phone: Type.Optional(Type.String({ format: 'text' })) }) }
 /** Messages that the inbox keeps. */
 const inboxSize = 20
 
+/** Headers by which a proxy says that it passes on a request of somebody else. */
+const forwarding = /^(forwarded|via|x-(forwarded|original|real)\b.*|(.*-)?(client|connecting)-ip)$/
+
 /**
- * Whether a request comes from this machine and knows it: from loopback, not by a proxy, and under a name of loopback, which
- * a page of another site cannot claim by pointing its own name here (DNS rebinding).
+ * Whether a request comes from this machine: from loopback, through no proxy, and under a name of loopback. A page of another
+ * site cannot claim such a name by pointing its own name here (DNS rebinding).
  */
 const isLocal = ({ socket, headers }: FastifyRequest) =>
-  /^(127\.|::1$)/.test(canonicalAddress(String(socket.remoteAddress)) ?? '') && headers['x-forwarded-for'] === undefined &&
+  /^(127\.|::1$)/.test(canonicalAddress(String(socket.remoteAddress)) ?? '') &&
+  !Object.keys(headers).some((name) => forwarding.test(name)) &&
   /^(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/i.test(headers.host ?? '')
 
 const onlyLocal: onRequestHookHandler = (request, reply, done) => {
@@ -40,7 +46,7 @@ export function playground (send: SmsSender): { sms: SmsSender, routes: FastifyP
       await app.register(pageSecurity)
       await app.register(files, { root, wildcard: false })
       app.get('/dev/inbox', { onRequest: onlyLocal }, () => ({ messages }))
-      app.get<{ Querystring: { phone?: string } }>('/dev/user', { onRequest: onlyLocal }, async ({ query }) => {
+      app.get<{ Querystring: { phone?: string } }>('/dev/user', { onRequest: onlyLocal, schema: userQuery }, async ({ query }) => {
         const { rows: [found] } = await app.db.pool.query('SELECT to_jsonb(users) AS row FROM users WHERE phone_number = $1', [query.phone])
         return { row: found?.row ?? null }
       })

@@ -18,7 +18,7 @@ const secrets: Record<string, string> = {
   CODE_SECRET: 'code-secret'.repeat(3),
   SMS_WEBHOOK_SECRET: `whsec_${Buffer.alloc(24).toString('base64')}`
 }
-const chosen: Record<string, string> = { ...secrets, POSTGRES_PASSWORD: 'p', REDIS_PASSWORD: 'r', SMS_WEBHOOK_URL: 'https://sms.example.com' }
+const chosen: Record<string, string> = { ...secrets, POSTGRES_PASSWORD: 'p', SERVICE_PASSWORD: 's', REDIS_PASSWORD: 'r', SMS_WEBHOOK_URL: 'https://sms.example.com' }
 const interpolate = (text: string) => text.replace(/\$\{(\w+):\?\}/g, (_whole, name: string) => {
   if (!(name in chosen)) throw new Error(`${name} is not known`)
   return chosen[name] as string
@@ -94,6 +94,21 @@ t.test('every container of ours runs with no more rights than it needs', async (
     t.strictSame(pod.containers[0].securityContext, { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ['ALL'] } })
     t.ok(pod.containers[0].resources.limits.memory)
   }
+})
+
+t.test('the replicas sign in with a role of their own, and only the migration with the owner', async (t) => {
+  const users = ours.map(([name, { environment }]) => [name, new URL(interpolate(environment.DATABASE_URL)).username])
+
+  t.strictSame(users, [['phone-auth-1', 'phone_auth'], ['phone-auth-2', 'phone_auth'], ['migrate', 'postgres']])
+  t.strictSame([...read('deploy/role.sql').matchAll(/ ON (.*) TO (\w+);/g)].map(([, tables, role]) => [tables, role]),
+    [['users, user_addresses', 'phone_auth'], ['SEQUENCE users_id_seq, user_addresses_id_seq', 'phone_auth']])
+})
+
+t.test('the pods reach named places only, and the image runs no script of a package', async (t) => {
+  for (const { to } of ofKind('NetworkPolicy').spec.egress) t.ok(to.length > 0)
+  const installs = [...dockerfile.matchAll(/^RUN npm ci.*$/gm)].map(([line]) => line)
+  t.equal(installs.length, 2)
+  for (const line of installs) t.match(line, / --ignore-scripts$/)
 })
 
 t.test('what selects the pods of Kubernetes selects those that there are', async (t) => {

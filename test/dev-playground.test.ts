@@ -59,6 +59,14 @@ t.test('the row of a number is shown as it stands', async (t) => {
   t.match(await rowOf(phone), { phone_number: phone, full_name: 'Айгүл', is_active: true, is_verified: false, last_login: '2026-11-23T05:30:00' })
 })
 
+t.test('a number that is no text, or comes twice, is refused', async (t) => {
+  const { get } = await development(t)
+
+  for (const query of ['phone=%00', 'phone=1%00', 'phone=1&phone=2']) {
+    t.match((await get(`/dev/user?${query}`)).json(), { status: 422, code: 'invalid_request', errors: [{ field: '/phone' }] }, query)
+  }
+})
+
 t.test('inbox and row are there for this machine alone: no other address, no proxy, no name that somebody pointed here', async (t) => {
   const { app, get } = await development(t)
   for (const path of ['/dev/inbox', '/dev/user?phone=%2B996555123456']) {
@@ -66,7 +74,10 @@ t.test('inbox and row are there for this machine alone: no other address, no pro
       t.equal((await get(path, { host }, address)).statusCode, 200, `${host} ${address}`)
     }
     const refused: Array<[headers: Record<string, string>, address?: string]> = [
-      [{}, '192.0.2.1'], [{}, '10.0.0.1'], [{}, '::ffff:192.0.2.1'], [{}, 'nowhere'], [{ 'x-forwarded-for': '127.0.0.1' }],
+      [{}, '192.0.2.1'], [{}, '10.0.0.1'], [{}, '::ffff:192.0.2.1'], [{}, 'nowhere'], 
+      ...['Forwarded', 'Via', 'X-Forwarded-For', 'X-Forwarded-Host', 'X-Forwarded-Proto', 'X-Real-IP', 'X-Original-Forwarded-For',
+        'Client-IP', 'X-Client-IP', 'X-Cluster-Client-IP', 'True-Client-IP', 'CF-Connecting-IP', 'Fastly-Client-IP'
+      ].map((name): [Record<string, string>] => [{ [name.toLowerCase()]: '127.0.0.1' }]),
       ...['evil.example', 'localhost.evil.example', 'evil.example:3000', 'localhost@evil.example', '127.0.0.1.evil.example', '192.0.2.1', '0.0.0.0:3000', 'localhost:3000:1'].map((host): [{ host: string }] => [{ host }])
     ]
     for (const [headers, address] of refused) {

@@ -93,7 +93,7 @@ t.test('with a token that is not valid every guarded route answers 401 invalid_t
   const { token } = await service.login(newPhone())
   t.equal((await ask('GET /api/v1/users/me', `Authorization: Bearer ${token}`)).status, 200)
   await service.request('POST', '/auth/logout', { token })
-  const routes = [...guardedRoutes, ...verifyToken.flatMap((path) => service.app.supportedMethods.map((method) => `${method} ${path}`))]
+  const routes = [...guardedRoutes, ...verifyToken.flatMap((path) => service.app.supportedMethods.filter((method) => method !== 'CONNECT').map((method) => `${method} ${path}`))]
   for (const dead of [token, 'not.a.token']) {
     for (const route of routes) t.equal(await outcome(route, `Authorization: Bearer ${dead}`), 'invalid_token', route)
   }

@@ -168,7 +168,8 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
       if (redeemed.status !== 'right') {
         const { status, ...left } = redeemed
         // The code is compared and counted: a log line without the user is better than a 503.
-        const [account] = await Promise.all([users.findByPhone(phone).catch(() => undefined), settle(status)])
+        const lookup = status === 'wrong' ? users.findByPhone(phone).catch(() => undefined) : undefined
+        const [account] = await Promise.all([lookup, settle(status)])
         audit('wrong_code', { userId: account?.id, phone })
         throw problem('invalid_code', left)
       }
