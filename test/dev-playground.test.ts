@@ -74,7 +74,7 @@ t.test('inbox and row are there for this machine alone: no other address, no pro
       t.equal((await get(path, { host }, address)).statusCode, 200, `${host} ${address}`)
     }
     const refused: Array<[headers: Record<string, string>, address?: string]> = [
-      [{}, '192.0.2.1'], [{}, '10.0.0.1'], [{}, '::ffff:192.0.2.1'], [{}, 'nowhere'], 
+      [{}, '192.0.2.1'], [{}, '10.0.0.1'], [{}, '::ffff:192.0.2.1'], [{}, 'nowhere'],
       ...['Forwarded', 'Via', 'X-Forwarded-For', 'X-Forwarded-Host', 'X-Forwarded-Proto', 'X-Real-IP', 'X-Original-Forwarded-For',
         'Client-IP', 'X-Client-IP', 'X-Cluster-Client-IP', 'True-Client-IP', 'CF-Connecting-IP', 'Fastly-Client-IP'
       ].map((name): [Record<string, string>] => [{ [name.toLowerCase()]: '127.0.0.1' }]),

@@ -30,13 +30,15 @@ const verifyToken = ['/auth/verify-token', '/api/v1/auth/verify-token']
 /** Every method of every path, as it is told to Fastify while the service is built; the answers of 405 included. */
 const registered = new Set<string>()
 const collect = (message: unknown) => (message as { fastify: FastifyInstance }).fastify.addHook('onRoute', ({ method, url }: RouteOptions) => {
-  for (const one of [method].flat()) registered.add(`${one} ${url}`)
+  // Node closes the connection of CONNECT before any route is found (CONTRACT, section 4).
+  for (const one of [method].flat()) if (one !== 'CONNECT') registered.add(`${one} ${url}`)
 })
 subscribe('fastify.initialization', collect)
 const service = await testService(t, { env: { DOCS: 'true' } })
 unsubscribe('fastify.initialization', collect)
 // Of a path with and without a slash at its end Fastify tells only the HEAD.
 registered.add('GET /docs/')
+const methods = service.app.supportedMethods.filter((method) => method !== 'CONNECT')
 
 const ask = (route: string, ...headers: string[]) => {
   const [method, url] = route.split(' ') as [string, string]
@@ -64,7 +66,7 @@ t.test('without a token every route answers 401 token_missing, but for those tha
   t.strictSame(Object.values(others).flat().sort(), [...publicRoutes].sort())
   t.equal(refused?.length, without(refused).length, 'verify-token answers every method')
   for (const path of verifyToken) {
-    t.strictSame(guarded?.filter((route) => route.endsWith(` ${path}`)).map((route) => route.split(' ')[0]).sort(), [...service.app.supportedMethods].sort(), path)
+    t.strictSame(guarded?.filter((route) => route.endsWith(` ${path}`)).map((route) => route.split(' ')[0]).sort(), [...methods].sort(), path)
   }
 })
 
@@ -93,7 +95,7 @@ t.test('with a token that is not valid every guarded route answers 401 invalid_t
   const { token } = await service.login(newPhone())
   t.equal((await ask('GET /api/v1/users/me', `Authorization: Bearer ${token}`)).status, 200)
   await service.request('POST', '/auth/logout', { token })
-  const routes = [...guardedRoutes, ...verifyToken.flatMap((path) => service.app.supportedMethods.filter((method) => method !== 'CONNECT').map((method) => `${method} ${path}`))]
+  const routes = [...guardedRoutes, ...verifyToken.flatMap((path) => methods.map((method) => `${method} ${path}`))]
   for (const dead of [token, 'not.a.token']) {
     for (const route of routes) t.equal(await outcome(route, `Authorization: Bearer ${dead}`), 'invalid_token', route)
   }
