@@ -47,10 +47,9 @@ export function readToken (
   if (!canonicalSignature.test(signature) || !isCanonical(payload)) return undefined
   if (header !== ownHeader && !isPlainHeader(header)) return undefined
 
-  const { user_id: id, market, exp, nbf = 0, aud, use } = claims
+  const { user_id: id, market, exp, aud, use } = claims
   if (!isPositive(id) || !isMarket(market)) return undefined
   if (!isPositive(exp) || exp > now + jwtTtlSeconds + leewaySeconds) return undefined
-  if (!Number.isSafeInteger(nbf) || (nbf as number) > now) return undefined
   // A token for another service (RFC 7519, section 4.1.3), or one of another kind: a refresh token.
   if (aud !== undefined || use !== undefined) return undefined
 

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { migrate } from '../../src/db/migrate.js'
-import { activeUsers, maxBatch } from '../../src/users/active.js'
+import { activeUsers, creationTimes, maxBatch } from '../../src/users/active.js'
 import { holdLock } from '../helpers/locks.js'
 import { startTestPostgres } from '../helpers/servers.js'
 import { newPhone, testService } from '../helpers/service.js'
@@ -19,9 +19,20 @@ t.test('one statement answers all that ask in the same turn, each with its own r
   app.db.check.$client.on('acquire', () => { statements++ })
 
   t.strictSame(await Promise.all([1, 2, 3, 1, 4, 5, 6, 2_147_483_647].map(ask)),
-    [1_709_208_000, undefined, undefined, 1_709_208_000, -1, null, undefined, undefined])
+    [1_709_208_000.9, undefined, undefined, 1_709_208_000.9, -0.1, null, undefined, undefined])
   t.equal(statements, 1)
   t.strictSame(counted, [7])
+})
+
+t.test('the creation of a user is found by id: no row is undefined, a failed statement an error', async (t) => {
+  const { app, sql } = await testService(t)
+  await sql('INSERT INTO users (phone_number, created_at) VALUES (\'+996555000001\', \'2024-02-29 12:00:00.9\'), (\'+996555000002\', NULL)')
+  const find = creationTimes(app.db)
+
+  t.strictSame(await Promise.all([1, 2, 3].map(find)), [1_709_208_000, null, undefined])
+  t.equal(await find(3), undefined, 'alone in its statement')
+  await sql('ALTER TABLE users RENAME TO people')
+  await t.rejects(find(1), { cause: { code: '42P01' } })
 })
 
 t.test('a row with a time that is none fails nobody', async (t) => {
