@@ -86,12 +86,12 @@ async function isSurvived (t: Test, service: Service, killMaster: () => Promise<
   t.strictSame(twice.filter(({ at }) => at < lostAt - copiedMs || at > lostAt + copiedMs), [])
 }
 
-t.test('a master of a Cluster is lost amid logins: errors end with the failover, no wrong code gets in, no code works twice', { timeout: 90_000 }, async (t) => {
+t.test('a master of a Cluster is lost amid logins: errors end with the failover, no wrong code gets in, no code works twice', async (t) => {
   const { url, first } = await startCluster(t)
   await isSurvived(t, await testService(t, { redis: { url, redis: first.redis } }), () => first.stop())
 })
 
-t.test('the master that Sentinel names is lost amid logins: errors end with the failover, no wrong code gets in, no code works twice', { timeout: 90_000 }, async (t) => {
+t.test('the master that Sentinel names is lost amid logins: errors end with the failover, no wrong code gets in, no code works twice', async (t) => {
   const { url, master } = await startSentinel(t)
   await isSurvived(t, await testService(t, { redis: { url, redis: master.redis } }), () => master.stop())
 })
