@@ -1,6 +1,7 @@
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { claimsOf, mint } from '../helpers/forge.js'
+import { holdLock } from '../helpers/locks.js'
 import { startProxy } from '../helpers/proxy.js'
 import { until } from '../helpers/server-process.js'
 import { newPhone, testDatabase, testService, type Service } from '../helpers/service.js'
@@ -52,6 +53,19 @@ t.test('a token of the first owner of an id does not open the account that got t
     await service.sql('DELETE FROM users WHERE id = $1', [id])
     await rowOf(createdAt)
     t.strictSame([await passes(service, earlier), await passes(service, latest), await passes(service, legacy)], expected, createdAt)
+  }
+})
+
+t.test('a logout or deletion of a row that another system deletes meanwhile is 401', async (t) => {
+  const service = await testService(t)
+
+  for (const [method, path] of [['POST', '/auth/logout'], ['DELETE', '/api/v1/users/me']] as const) {
+    const { token, user } = await service.login(newPhone())
+    const deletion = await holdLock(t, service.database.url, 'DELETE FROM users WHERE id = $1', [user.id])
+    const response = service.request(method, path, { token })
+    await deletion.isAwaited()
+    await deletion.release()
+    t.match(await response, { status: 401, body: { code: 'invalid_token' } }, path)
   }
 })
 
