@@ -4,6 +4,7 @@ import { redisCodeStore } from '../../src/auth/code-store.redis.js'
 import { smsGuard } from '../../src/auth/sms-guard.js'
 import { loadConfig } from '../../src/config.js'
 import { keyedDigest } from '../../src/keyed-digest.js'
+import { guessLimit, redisGuessStore } from '../../src/limits/guesses.js'
 import database from '../../src/plugins/database.js'
 import metrics from '../../src/plugins/metrics.js'
 import rateLimit from '../../src/plugins/rate-limit.js'
@@ -25,6 +26,7 @@ if (!app.redis) throw new Error('no Redis')
 
 const users = usersRepository(app.db)
 const guard = smsGuard(app.redis, config)
+const guesses = guessLimit(redisGuessStore(app.redis), config)
 const codes = redisCodeStore(app.redis, {
   ttlMs: config.codeTtlSeconds * 1000,
   resendMs: config.codeResendSeconds * 1000,
@@ -48,9 +50,11 @@ async function login () {
   await codes.issue(key, { nonce: newNonce(), digest }, Date.now())
   await guard.admit({ phone, market: 'kg', client, now: Date.now(), isKnown: true })
   await limitAddress()
+  const guess = await guesses.begin('127.0.0.1', Date.now())
+  if (!guess.isAdmitted) throw new Error('the guess was not admitted')
   const { status } = await codes.redeem(key, digest, Date.now())
   if (status !== 'right') throw new Error(`the code was ${status}`)
-  await users.login(phone, 'kg')
+  await Promise.all([users.login(phone, 'kg'), guess.settle('right')])
 }
 
 ready({}, (question: { connections: number, seconds: number }) => loop(question, login))
