@@ -1,6 +1,8 @@
 import type { Database } from '../../src/plugins/database.js'
 import type { ActiveUsers } from '../../src/users/active.js'
 
+export { creationTimes } from '../../src/users/active.js'
+
 const text = 'SELECT is_active AS "isActive", floor(extract(epoch FROM last_login))::float8 AS "lastLogin" FROM users WHERE id = $1'
 
 /** The check as it is usually written: one prepared query for each request. */
