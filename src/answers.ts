@@ -1,23 +1,33 @@
+import type {} from 'fastify'
 import type { Static, TSchema } from 'typebox'
 
-/** A header of an answer, as the document describes it. */
+declare module 'fastify' {
+  interface FastifySchema {
+    /** Parameters of the path as the document has them, where the handler and not `params` checks them. */
+    documentedParams?: TSchema
+  }
+}
+
+/** A header of a response, as the document describes it. */
 export interface Header {
   type: 'string' | 'integer'
+  format?: 'int32' | 'int64'
   description: string
 }
-export const header = (description: string, type: Header['type'] = 'string'): Header => ({ type, description })
+export const header = (description: string, format?: 'int32' | 'int64'): Header =>
+  format ? { type: 'integer', format, description } : { type: 'string', description }
 
-/** A schema as the answer of a route, with what the document tells of it: when it comes, its headers, and an example. */
+/** A schema as the response of a route, with what the document adds: when it is sent, its headers, and an example. */
 export const answer = <T extends TSchema>(schema: T, description: string, example?: Static<T>, headers?: Record<string, Header>): T =>
-  ({ ...schema, description, ...(example !== undefined && { examples: [example] }), ...(headers && { headers }) })
+  ({ ...schema, 'x-response-description': description, ...(example !== undefined && { examples: [example] }), ...(headers && { headers }) })
 
 /** Routes that want an access token. */
 export const guarded = { security: [{ accessToken: [] }] }
 
 const rateLimitHeaders: Record<string, Header> = {
-  'RateLimit-Limit': header('Requests in a window: per client IP on the public auth routes together, per user for all writes together.', 'integer'),
-  'RateLimit-Remaining': header('Requests left in this window.', 'integer'),
-  'RateLimit-Reset': header('Seconds until the window ends.', 'integer')
+  'RateLimit-Limit': header('Requests in a window: per client IP on the public auth routes together, per user for all writes together.', 'int32'),
+  'RateLimit-Remaining': header('Requests left in this window.', 'int32'),
+  'RateLimit-Reset': header('Seconds until the window ends.', 'int32')
 }
 
 /** Adds the headers of a rate limit to every response of a route, except for 401: requests without a valid token do not count. */

@@ -2,6 +2,7 @@ import { STATUS_CODES } from 'node:http'
 import createError from '@fastify/error'
 import { Type, type Static } from 'typebox'
 import { header, type Header } from './answers.js'
+import { Int32, openOneOf } from './schemas.js'
 
 /** Every error a client can meet, by its stable code: status and a sentence for a person. */
 const publicErrors = {
@@ -59,19 +60,21 @@ export const isProblem = (error: unknown): error is Problem =>
 
 /** The only description of an error body: RFC 9457 problem details. */
 export const ProblemSchema = Type.Object({
-  type: Type.Literal('about:blank'),
-  title: Type.String(),
-  status: Type.Integer(),
-  detail: Type.String(),
-  code: Type.Unsafe<ProblemCode>({ type: 'string', enum: Object.keys(publicErrors), description: 'The stable part: what a program goes by.' }),
+  type: Type.String({ description: '`about:blank`: `code` tells problems apart.' }),
+  title: Type.String({ description: 'The phrase of the status.' }),
+  status: Int32('The status of the response.'),
+  detail: Type.String({ description: 'A sentence for the person, which says what to do.' }),
+  code: openOneOf(Object.keys(publicErrors) as ProblemCode[], 'The stable part, which a program goes by.'),
   request_id: Type.String({ description: 'Also in X-Request-Id; names this request in the log.' }),
-  retry_after: Type.Optional(Type.Integer({ description: 'Seconds after which to try again.' })),
-  attempts_remaining: Type.Optional(Type.Integer({ description: 'Guesses that the live code has left; at 0 it is dead.' })),
+  retry_after: Type.Optional(Int32('Seconds after which to try again.')),
+  attempts_remaining: Type.Optional(Int32('Guesses that the live code has left; at 0 it is dead.')),
   errors: Type.Optional(Type.Array(Type.Object({
     field: Type.String({ description: 'JSON pointer (RFC 6901) to the member of the body; empty for the whole body.' }),
-    message: Type.String()
-  })))
-}, { title: 'Problem' })
+    message: Type.String({ description: 'What is wrong with it.' })
+  }, { title: 'FieldError', description: 'A member of the body that cannot be accepted.' }), {
+    description: 'Beside invalid_request: what is wrong, member by member.'
+  }))
+}, { title: 'Problem', description: 'Problem details (RFC 9457).' })
 
 /** The body of an answer to `error` (RFC 9457, section 3). */
 export function problemBody (error: Problem, requestId: string): Static<typeof ProblemSchema> {
@@ -99,8 +102,8 @@ const exampleExtras: Partial<Record<ProblemCode, ProblemExtras>> = {
 
 const problemHeaders: Record<number, Record<string, Header>> = {
   401: { 'WWW-Authenticate': header('The challenge of RFC 6750: `Bearer realm="phone-auth"`, with `error="invalid_token"` unless no credentials came.') },
-  429: { 'Retry-After': header('Seconds after which to try again.', 'integer') },
-  503: { 'Retry-After': header('Seconds after which to try again.', 'integer') }
+  429: { 'Retry-After': header('Seconds after which to try again.', 'int32') },
+  503: { 'Retry-After': header('Seconds after which to try again.', 'int32') }
 }
 
 /**
@@ -116,6 +119,14 @@ export function problems<Code extends ProblemCode> (codes: readonly Code[], fiel
   return responses as Record<Status<Code>, ReturnType<typeof problemResponse>>
 }
 
+/** The response for problems that an operation does not list: those of a gateway, or of a later version. */
+export const otherProblem = {
+  description: 'Any other problem.',
+  content: { 'application/problem+json': { schema: ProblemSchema } }
+}
+
+const listed = (codes: readonly ProblemCode[]) => codes.map((code) => `\`${code}\``).join(', ')
+
 function problemResponse (codes: readonly ProblemCode[], field: string) {
   const [status] = publicErrors[codes[0] as ProblemCode]
   const examples = Object.fromEntries(codes.map((code) => {
@@ -124,7 +135,7 @@ function problemResponse (codes: readonly ProblemCode[], field: string) {
     return [code, { summary: error.message, value: problemBody(error, '0b6e1c0e-8f2a-4c55-9d0e-3a1f6f0c7d21') }]
   }))
   return {
-    description: `${STATUS_CODES[status]}: ${codes.map((code) => `\`${code}\``).join(', ')}.`,
+    description: `${STATUS_CODES[status]}: ${listed(codes)}.`,
     headers: problemHeaders[status] ?? {},
     content: { 'application/problem+json': { schema: ProblemSchema, examples } }
   }

@@ -19,15 +19,11 @@ const ask = async () => String((await once(process.stdin, 'data'))[0])
 const after = `
 const token: string | undefined = data?.access_token
 const isNew: boolean | undefined = data?.is_new_user
-// @ts-expect-error no such code
-const isOdd = error?.code === 'no_such_code'
 const isWrong = error?.code === 'invalid_code' && error.attempts_remaining === 0
 const headers = { authorization: \`Bearer \${token}\` }
 const me = await api.GET('/api/v1/users/me', { headers })
 const market = me.data?.market
-// @ts-expect-error no such market
-const isElsewhere = market === 'zz'
-const one = await api.GET('/api/v1/profile/addresses/{id}', { headers, params: { path: { id: '1' } } })
+const one = await api.GET('/api/v1/profile/addresses/{id}', { headers, params: { path: { id: 1 } } })
 // @ts-expect-error no such route
 api.GET('/api/v1/users/you', {})
 // @ts-expect-error the number is a text

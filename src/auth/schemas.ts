@@ -2,7 +2,8 @@ import { Type } from 'typebox'
 import { answer, guarded, header, limited } from '../answers.js'
 import { problems } from '../errors.js'
 import { defaultMarket, marketIds, markets } from '../markets.js'
-import { DoneSchema, LanguageSchema, MarketSchema, Nullable } from '../schemas.js'
+import { LanguageSchema, OpenLanguage, OpenMarket } from '../phone/schemas.js'
+import { done, DoneSchema, Int32, Nullable, openOneOf, True, UserId } from '../schemas.js'
 
 const tags = ['auth']
 
@@ -12,24 +13,80 @@ const Phone = Type.String({
   description: 'With its country code. Spaces, `-`, `(` and `)` do not count, and the `+` may be missing.'
 })
 
+/** Headers take any value: one that means nothing counts as none. */
+const requestId = {
+  'X-Request-Id': Type.Optional(Type.String({
+    description: 'Names this request in the log, if it is 1 to 64 of `A-Za-z0-9_-`.', examples: ['login-7f3a']
+  }))
+}
+const acceptLanguage = {
+  'Accept-Language': Type.Optional(Type.String({
+    description: 'The language of the message, if the body names none.', examples: ['ky, ru;q=0.8']
+  }))
+}
+
+const CodeSentSchema = Type.Object({
+  ...done,
+  phone_number: Type.String({ description: 'In the format of its market.' }),
+  market: OpenMarket('The market of the number.'),
+  language: OpenLanguage('The language of the request, else of the market.'),
+  expires_in: Int32('Seconds for which the code is good.'),
+  expires_in_minutes: Int32('The same in minutes, rounded up.'),
+  retry_after: Int32('Seconds after which the code may be sent again.')
+}, { title: 'CodeSent' })
+
+const LoginUserSchema = Type.Object({
+  id: UserId,
+  phone: Type.String({ description: 'E.164.' }),
+  name: Type.String({ description: 'The full name, or `User` and the number where there is none.' }),
+  full_name: Nullable(Type.String({ description: 'Null where the person gave none.' })),
+  is_active: Type.Boolean({ description: 'Whether the person is signed in.' }),
+  is_verified: Type.Boolean({ description: 'Whether the number has ever been verified.' }),
+  market: OpenMarket('The market of the number.')
+}, { title: 'LoginUser', description: 'Who has signed in.' })
+
+const LoginSchema = Type.Object({
+  ...done,
+  access_token: Type.String({ description: 'A JWT (RFC 7519), signed with HS256: `user_id`, `market`, `iat`, `exp`.' }),
+  token_type: openOneOf(['bearer'], 'How the token is sent (RFC 6750).'),
+  expires_in: Int32('Seconds for which the token is good.'),
+  user: LoginUserSchema,
+  market: OpenMarket('The market of the user.'),
+  is_new_user: Type.Boolean({ description: 'Whether this login made the account.' })
+}, { title: 'Login' })
+
+const TokenCheckSchema = Type.Object({
+  valid: True('Always true; a token that is not good is a Problem.'),
+  user_id: UserId,
+  market: OpenMarket('The market of the user.')
+}, { title: 'TokenCheck' })
+
+const MarketSchema = Type.Object({
+  market: OpenMarket('The id of the market.'),
+  country: Type.String({ description: 'Its English name.' }),
+  currency: Type.String({ description: 'Its sign.' }),
+  currency_code: Type.String({ description: 'ISO 4217.' }),
+  language: OpenLanguage('The language of messages, where the person has chosen none.'),
+  phone_prefix: Type.String({ description: 'What every number begins with.' }),
+  phone_format: Type.String({ description: 'How a number is shown; every X is a digit.' })
+}, { title: 'Market', description: 'A country whose numbers can sign in.' })
+
+const MarketListSchema = Type.Object({
+  supported_markets: Type.Array(MarketSchema, { description: 'Every market whose numbers can sign in.' }),
+  default_market: OpenMarket('The market of an account whose number belongs to none.')
+}, { title: 'MarketList' })
+
 export const sendVerificationSchema = {
   operationId: 'sendVerification',
   summary: 'Send a code by SMS',
   description: 'Answers alike for known and unknown numbers. A code that is still alive is sent again. The language of the message is that ' +
     'of the body, else of `Accept-Language`, else that of the account or the market.',
   tags,
-  body: Type.Object({ phone: Phone, language: Type.Optional(LanguageSchema) }, { examples: [{ phone: '+996 555 123 456' }] }),
+  headers: Type.Object({ ...acceptLanguage, ...requestId }),
+  body: Type.Object({ phone: Phone, language: Type.Optional(LanguageSchema) },
+    { title: 'CodeRequest', examples: [{ phone: '+996 555 123 456' }] }),
   response: limited({
-    200: answer(Type.Object({
-      success: Type.Literal(true),
-      message: Type.String(),
-      phone_number: Type.String({ description: 'In the format of its market.' }),
-      market: MarketSchema,
-      language: LanguageSchema,
-      expires_in: Type.Integer({ description: 'Seconds for which the code is good.' }),
-      expires_in_minutes: Type.Integer(),
-      retry_after: Type.Integer({ description: 'Seconds after which a code may be asked for again.' })
-    }), 'A code is on its way.', {
+    200: answer(CodeSentSchema, 'A code is on its way.', {
       success: true,
       message: 'A code is on its way by SMS.',
       phone_number: '+996 555 123 456',
@@ -49,27 +106,11 @@ export const verifyCodeSchema = {
   summary: 'Trade a code for an access token',
   description: 'A code is good once. A number that nobody has logged in with before becomes an account.',
   tags,
-  body: Type.Object({ phone: Phone, verification_code: Type.String({ pattern: '^[0-9]{6}$' }) },
-    { examples: [{ phone: '+996 555 123 456', verification_code: '483920' }] }),
+  headers: Type.Object(requestId),
+  body: Type.Object({ phone: Phone, verification_code: Type.String({ pattern: '^[0-9]{6}$', description: 'The six digits of the message.' }) },
+    { title: 'LoginRequest', examples: [{ phone: '+996 555 123 456', verification_code: '483920' }] }),
   response: limited({
-    200: answer(Type.Object({
-      success: Type.Literal(true),
-      message: Type.String(),
-      access_token: Type.String({ description: 'A JWT (RFC 7519), signed with HS256: `user_id`, `market`, `iat`, `exp`.' }),
-      token_type: Type.Literal('bearer'),
-      expires_in: Type.Integer({ description: 'Seconds for which the token is good.' }),
-      user: Type.Object({
-        id: Type.Integer(),
-        phone: Type.String({ description: 'E.164.' }),
-        name: Type.String(),
-        full_name: Nullable(Type.String()),
-        is_active: Type.Boolean(),
-        is_verified: Type.Boolean(),
-        market: MarketSchema
-      }),
-      market: MarketSchema,
-      is_new_user: Type.Boolean()
-    }), 'Signed in.', {
+    200: answer(LoginSchema, 'Signed in.', {
       success: true,
       message: 'Signed in.',
       access_token: 'eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ1c2VyX2lkIjoxOSwibWFya2V0Ijoia2ciLCJpYXQiOjE3OTU0MTE4MDAsImV4cCI6MTc5NTQxMzYwMH0.LhdwfRxTeEbFtZmGvVTPFgZZXG8OgaW2ZAPKwF6OYnE',
@@ -112,9 +153,9 @@ export const verifyTokenSchema = {
   tags,
   ...guarded,
   response: {
-    200: answer(Type.Object({ valid: Type.Literal(true), user_id: Type.Integer(), market: MarketSchema }), 'The token is good.',
+    200: answer(TokenCheckSchema, 'The token is good.',
       { valid: true, user_id: 19, market: 'kg' },
-      { 'X-User-Id': header('The id of the user.', 'integer'), 'X-User-Market': header('The market of the user.') }),
+      { 'X-User-Id': header('The id of the user.', 'int64'), 'X-User-Market': header('The market of the user.') }),
     ...problems(['token_missing', 'invalid_token', 'unavailable'])
   }
 }
@@ -136,19 +177,9 @@ export const supportedMarkets = {
 export const marketsSchema = {
   operationId: 'listMarkets',
   summary: 'List the markets',
+  description: 'Read it at the start of an app: a market may be added at any time.',
   tags,
   response: {
-    200: answer(Type.Object({
-      supported_markets: Type.Array(Type.Object({
-        market: MarketSchema,
-        country: Type.String(),
-        currency: Type.String(),
-        currency_code: Type.String({ description: 'ISO 4217.' }),
-        language: LanguageSchema,
-        phone_prefix: Type.String(),
-        phone_format: Type.String({ description: 'How a number is shown; every X is a digit.' })
-      })),
-      default_market: MarketSchema
-    }), 'The markets whose numbers can sign in.', supportedMarkets)
+    200: answer(MarketListSchema, 'The markets whose numbers can sign in.', supportedMarkets)
   }
 }

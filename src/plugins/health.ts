@@ -4,20 +4,24 @@ import { Type } from 'typebox'
 import { answer } from '../answers.js'
 import { users } from '../db/schema.js'
 import type { OutageLog } from '../logger.js'
-import { oneOf } from '../schemas.js'
+import { openOneOf } from '../schemas.js'
 
-const State = oneOf(['up', 'down'], 'DependencyState')
+const LiveSchema = Type.Object({ status: openOneOf(['ok'], 'The process responds.') }, { title: 'Liveness' })
 const ReadySchema = Type.Object({
-  status: oneOf(['ok', 'degraded', 'unavailable'], 'ReadyState'),
-  checks: Type.Object({ database: State, redis: State })
+  status: openOneOf(['ok', 'degraded', 'unavailable'], 'Whether the service serves all, some or none of its routes.'),
+  checks: Type.Object({
+    database: openOneOf(['up', 'down'], 'PostgreSQL.'),
+    redis: openOneOf(['up', 'down'], 'Redis.')
+  }, { title: 'ReadinessChecks', description: 'Each store.' })
 }, { title: 'Readiness' })
 
 const tags = ['health']
 const liveSchema = {
   operationId: 'getLive',
   summary: 'Whether the process lives',
+  description: 'It says nothing of PostgreSQL and Redis: an orchestrator restarts a process that does not respond.',
   tags,
-  response: { 200: answer(Type.Object({ status: Type.Literal('ok') }), 'It can answer.', { status: 'ok' }) }
+  response: { 200: answer(LiveSchema, 'It can answer.', { status: 'ok' }) }
 }
 const readySchema = {
   operationId: 'getReady',

@@ -1,23 +1,42 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import fp from 'fastify-plugin'
-import { problems } from '../errors.js'
+import { otherProblem, problems } from '../errors.js'
+import { messageWebhook } from '../messages/webhook-document.js'
+import { documentedPatterns, notBlank } from '../schemas.js'
 import pageSecurity from './page-security.js'
 
-const description = `Signs people in by phone number: a code by SMS is traded for an access token, which the routes of the account want.
+/** That of package.json, which is not beside the bundle. */
+const version = '0.1.0'
 
-Types are never coerced, and members that a schema does not name are ignored. Every answer of 400 and above is problem details
-(RFC 9457), told apart by \`code\`. An \`X-Request-Id\` of 1 to 64 characters of \`A-Za-z0-9_-\` comes back as it went in.
-The auth routes also answer without \`/api/v1\`.`
+const description = `Signs people in by phone number: a one-time code is exchanged for an access token.
+
+**Sign a person in**
+1. \`POST /api/v1/auth/send-verification\` with \`phone\` sends a message with a code of six digits. Show the field for the code, and
+   offer to send again after \`retry_after\` seconds.
+2. \`POST /api/v1/auth/verify-code\` with \`phone\` and \`verification_code\` returns \`access_token\` and \`user\`. On \`invalid_code\`, ask
+   again while \`attempts_remaining\` is above 0; otherwise send a new code.
+3. Send \`Authorization: Bearer <access_token>\` with every other request. The token lives for \`expires_in\` seconds.
+4. On 401, drop the token and start again at 1. \`POST /api/v1/auth/logout\` ends every token of the person.
+
+**Errors.** Every response of 400 and above is a \`Problem\` (RFC 9457), told apart by \`code\`. On 429 and 503, repeat the request after
+\`retry_after\` seconds.
+
+**Later versions** may add members to responses, and values where a description says so (\`x-extensible-enum\` lists those of today).
+Read both as unknown, not as an error. Types are never coerced, and members of a request that no schema names are ignored.
+
+An \`X-Request-Id\` of 1 to 64 characters of \`A-Za-z0-9_-\` returns as sent, on every route. The auth routes also respond without
+\`/api/v1\`.`
 
 const tags = [
   { name: 'auth', description: 'Signing in and out.' },
-  { name: 'users', description: 'The account of whoever is signed in.' },
-  { name: 'addresses', description: 'Up to 50 addresses of whoever is signed in.' },
-  { name: 'health', description: 'Probes for an orchestrator.' }
+  { name: 'users', description: 'The account of the person who is signed in.' },
+  { name: 'addresses', description: 'Up to 50 addresses of the person who is signed in.' },
+  { name: 'health', description: 'Probes for an orchestrator.' },
+  { name: 'webhooks', description: 'Requests that the service sends. A client has no use for them.' }
 ]
 
-/** On every answer. */
+/** On every response. */
 const commonHeaders = {
   'X-Request-Id': { description: 'Names this request in the log.', schema: { type: 'string' } },
   'Cache-Control': { description: '`no-store`.', schema: { type: 'string' } }
@@ -29,15 +48,16 @@ const anywhere = problems(['request_timeout', 'headers_too_large', 'internal_err
 /** Of the logo of Swagger UI. */
 const styleHashes = ["'sha256-RL3ie0nH+Lzz2YNqQN83mnU0J1ot4QL7b99vMdIX99w='"]
 
+type Examples = Record<string, { value: { errors?: Array<{ field: string }> } }>
 interface Response {
   headers?: Record<string, object>
-  content?: Record<string, { examples?: Record<string, object> }>
+  content?: Record<string, { schema?: object, examples?: Examples }>
 }
 interface Document {
   paths: Record<string, Record<string, { responses: Record<string, Response> }>>
   components: object
 }
-type Components = Record<'headers' | 'schemas' | 'examples', Record<string, object>>
+type Components = Record<'headers' | 'responses' | 'schemas', Record<string, object>>
 
 const mapValues = <T, U>(record: Record<string, T>, map: (value: T, key: string) => U): Record<string, U> =>
   Object.fromEntries(Object.entries(record).map(([key, value]) => [key, map(value, key)]))
@@ -48,41 +68,51 @@ function component (components: Components, kind: keyof Components, name: string
   return { $ref: `#/components/${kind}/${name}` }
 }
 
+/** A schema with a pattern in the place of a format that only this service knows. */
+function withPattern (schema: Record<string, unknown>): Record<string, unknown> {
+  const { format, ...rest } = schema
+  const patternOf = documentedPatterns[format as keyof typeof documentedPatterns]
+  return patternOf ? { ...rest, pattern: patternOf(schema.pattern === notBlank) } : schema
+}
+
 /** Moves every schema with a title to the components of a document. An example is no schema, whatever its members. */
 function nameSchemas (node: unknown, components: Components): unknown {
   if (Array.isArray(node)) return node.map((item) => nameSchemas(item, components))
   if (typeof node !== 'object' || node === null) return node
   const members: Record<string, unknown> = {}
   for (const [key, value] of Object.entries(node)) members[key] = /^examples?$/.test(key) ? value : nameSchemas(value, components)
-  const { title, description, ...schema } = members
-  return typeof title === 'string' ? component(components, 'schemas', title, schema) : members
+  const { title, ...schema } = members
+  return typeof title === 'string' ? component(components, 'schemas', title, schema) : withPattern(members)
 }
 
-/** A response with the headers that every answer has; headers and the examples of problems move to the components. */
-function nameParts ({ headers, content, ...response }: Response, components: Components): Response {
-  return {
-    ...response,
-    headers: mapValues({ ...headers, ...commonHeaders }, (header, name) => component(components, 'headers', name, header)),
-    ...content && {
-      content: mapValues(content, ({ examples, ...media }) => ({
-        ...media,
-        ...examples && {
-          // The field that invalid_request complains about is one of the route.
-          examples: mapValues(examples, (example, code) => code === 'invalid_request' ? example : component(components, 'examples', code, example))
-        }
-      }))
-    }
-  }
+/** A name like InvalidRequestOrUnsupportedPhoneAtPhone: the codes of a problem, and the field of the example that has one. */
+function problemName (examples: Examples) {
+  const pascal = (text: string) => text.replace(/(?:^|_)([a-z])/g, (_match, letter: string) => letter.toUpperCase())
+  const field = examples.invalid_request?.value.errors?.[0]?.field.slice(1)
+  return Object.keys(examples).map(pascal).join('Or') + (field ? `At${pascal(field)}` : '')
 }
 
-/** Adds to the document what all routes have in common. */
+/** A response with the headers that every response has. Headers move to the components, and so do problems. */
+function shareResponse (response: Response, components: Components): object {
+  const headers = mapValues({ ...response.headers, ...commonHeaders }, (header, name) => component(components, 'headers', name, header))
+  const complete = { ...response, headers }
+  const problem = response.content?.['application/problem+json']
+  if (!problem) return complete
+  const { examples } = problem
+  const name = examples ? problemName(examples) + ('RateLimit-Limit' in headers ? 'WithRateLimit' : '') : 'OtherProblem'
+  return component(components, 'responses', name, complete)
+}
+
+/** Adds to the document what all routes have in common, and moves what they share to its components. */
 function complete ({ paths, components: given, ...document }: Document) {
-  const components: Components = { headers: {}, schemas: {}, examples: {} }
-  const completed = mapValues(paths, (path) => mapValues(path, (operation) => ({
+  const components: Components = { headers: {}, responses: {}, schemas: {} }
+  const operations = mapValues(paths, (path) => mapValues(path, (operation) => ({
     ...operation,
-    responses: mapValues({ ...operation.responses, ...anywhere }, (response) => nameParts(response, components))
+    responses: mapValues({ ...operation.responses, ...anywhere, default: otherProblem }, (response) => shareResponse(response, components))
   })))
-  return { ...document, paths: nameSchemas(completed, components) as Record<string, object>, components: { ...given, ...components } }
+  const named = nameSchemas({ paths: operations, responses: components.responses }, components) as
+    { paths: Record<string, object>, responses: Components['responses'] }
+  return { ...document, paths: named.paths, components: { ...given, ...components, responses: named.responses } }
 }
 
 /** The OpenAPI 3.1 document of all routes registered after this, at /openapi.json, and pages to read and try it at /docs. */
@@ -90,17 +120,21 @@ export default fp(async (app) => {
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
-      info: { title: 'phone-auth', version: '1.0.0', description, license: { name: 'MIT', identifier: 'MIT' } },
-      servers: [{ url: '/' }],
+      info: { title: 'phone-auth', version, description, license: { name: 'MIT', identifier: 'MIT' } },
+      servers: [{ url: '/', description: 'This service. Set the base URL of a generated client to its origin.' }],
       tags,
       security: [],
+      webhooks: { message: messageWebhook as object },
       components: {
         securitySchemes: { accessToken: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT', description: 'The `access_token` of a login.' } }
       }
     },
     convertConstToEnum: false,
     // The auth routes are there twice; what has no schema answers 405.
-    transform: ({ schema, url }) => ({ schema: { ...schema, hide: schema?.hide ?? (url.startsWith('/auth/') || !schema) }, url }),
+    transform: ({ schema, url }) => ({
+      schema: { ...schema, params: schema?.documentedParams ?? schema?.params, hide: schema?.hide ?? (url.startsWith('/auth/') || !schema) },
+      url
+    }),
     transformObject: (document) => complete((document as unknown as { openapiObject: Document }).openapiObject)
   })
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())

@@ -17,7 +17,8 @@ const anyComplaint = () => 'does not have the expected form'
 /** What is wrong with a member, by the keyword of JSON Schema that refused it. */
 const complaints: Record<string, (params: Record<string, unknown>) => string> = {
   required: () => 'is required',
-  type: ({ type }) => `must be ${type === 'object' ? 'an' : 'a'} ${type}`,
+  // A nullable member has two types, null last.
+  type: ({ type }) => `must be ${type === 'object' ? 'an' : 'a'} ${String([type].flat()[0])}`,
   enum: ({ allowedValues }) => `must be one of ${(allowedValues as string[]).join(', ')}`,
   minLength: () => 'must not be empty',
   maxLength: ({ limit }) => `must have at most ${limit} characters`,

@@ -3,13 +3,13 @@ import { problem } from '../errors.js'
 import { markets } from '../markets.js'
 import type { AddressesRepository } from './repository.js'
 import {
-  addressFields, addressView, createAddressSchema, deleteAddressSchema, getAddressSchema, listAddressesSchema, putAddressSchema,
-  updateAddressSchema
+  addressFields, addressView, createAddressSchema, deleteAddressSchema, getAddressSchema, listAddressesSchema, maxAddressId,
+  putAddressSchema, updateAddressSchema
 } from './schemas.js'
 
 /** An id of the path; what cannot be one is not found. */
 function addressId ({ id }: { id: string }): number {
-  if (!/^[1-9][0-9]{0,9}$/.test(id) || Number(id) > 2_147_483_647) throw problem('not_found')
+  if (!/^[1-9][0-9]{0,9}$/.test(id) || Number(id) > maxAddressId) throw problem('not_found')
   return Number(id)
 }
 

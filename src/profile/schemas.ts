@@ -1,18 +1,29 @@
 import { Type, type Static } from 'typebox'
 import { answer, guarded, header, limited } from '../answers.js'
 import { problems } from '../errors.js'
-import { DoneSchema, Nullable, OptionalText, RequiredText, Timestamp } from '../schemas.js'
+import { done, DoneSchema, Int32, Nullable, OptionalText, RequiredText, success, Timestamp } from '../schemas.js'
 import type { Address, AddressFields } from './repository.js'
 
+const parts = {
+  title: 'What the person calls the address.',
+  full_address: 'The address in one line.',
+  street: 'The street.',
+  building: 'The number or name of the building.',
+  apartment: 'The apartment, suite or office.',
+  city: 'The city or village.',
+  state: 'The state, province or oblast.',
+  postal_code: 'The postal code.',
+  country: 'The country.'
+}
 const optionalFields = {
-  street: OptionalText(200),
-  building: OptionalText(50),
-  apartment: OptionalText(20),
-  city: OptionalText(100),
-  state: OptionalText(50),
-  postal_code: OptionalText(20),
-  country: OptionalText(100),
-  is_default: Type.Optional(Type.Boolean())
+  street: OptionalText(200, parts.street),
+  building: OptionalText(50, parts.building),
+  apartment: OptionalText(20, parts.apartment),
+  city: OptionalText(100, parts.city),
+  state: OptionalText(50, parts.state),
+  postal_code: OptionalText(20, parts.postal_code),
+  country: OptionalText(100, `${parts.country} Null stands for the country of the market.`),
+  is_default: Type.Optional(Type.Boolean({ description: 'True takes it from the default of before; false changes nothing on the default.' }))
 }
 const exampleFields = {
   title: 'Home',
@@ -25,31 +36,39 @@ const exampleFields = {
 }
 const exampleChanges = { title: 'Office', apartment: null }
 
-const NewAddressSchema = Type.Object({ title: RequiredText(100), full_address: RequiredText(500, 'multiline-text'), ...optionalFields },
-  { title: 'NewAddress', examples: [exampleFields] })
+const NewAddressSchema = Type.Object({
+  title: RequiredText(100, parts.title),
+  full_address: RequiredText(500, parts.full_address, 'multiline-text'),
+  ...optionalFields
+}, { title: 'NewAddress', examples: [exampleFields] })
 const AddressChangesSchema = Type.Object({
-  title: Type.Optional(RequiredText(100)),
-  full_address: Type.Optional(RequiredText(500, 'multiline-text')),
+  title: Type.Optional(RequiredText(100, parts.title)),
+  full_address: Type.Optional(RequiredText(500, parts.full_address, 'multiline-text')),
   ...optionalFields
 }, { title: 'AddressChanges', examples: [exampleChanges] })
 
 const AddressSchema = Type.Object({
-  id: Type.Integer(),
-  title: Type.String(),
-  full_address: Type.String(),
-  street: Nullable(Type.String()),
-  building: Nullable(Type.String()),
-  apartment: Nullable(Type.String()),
-  city: Nullable(Type.String()),
-  state: Nullable(Type.String()),
-  postal_code: Nullable(Type.String()),
-  country: Type.String(),
+  id: Int32('The id of the address.'),
+  title: Type.String({ description: parts.title }),
+  full_address: Type.String({ description: parts.full_address }),
+  street: Nullable(Type.String({ description: parts.street })),
+  building: Nullable(Type.String({ description: parts.building })),
+  apartment: Nullable(Type.String({ description: parts.apartment })),
+  city: Nullable(Type.String({ description: parts.city })),
+  state: Nullable(Type.String({ description: parts.state })),
+  postal_code: Nullable(Type.String({ description: parts.postal_code })),
+  country: Type.String({ description: parts.country }),
   is_default: Type.Boolean({ description: 'Exactly one address of a person is the default.' }),
-  created_at: Timestamp,
-  updated_at: Timestamp
-}, { title: 'Address' })
-const OneAddressSchema = Type.Object({ success: Type.Literal(true), address: AddressSchema })
-const ChangedAddressSchema = Type.Object({ success: Type.Literal(true), message: Type.String(), address: AddressSchema })
+  created_at: Timestamp('When it was added.'),
+  updated_at: Timestamp('When it was last changed.')
+}, { title: 'Address', description: 'An address of the person.' })
+const OneAddressSchema = Type.Object({ ...success, address: AddressSchema }, { title: 'OneAddress' })
+const ChangedAddressSchema = Type.Object({ ...done, address: AddressSchema }, { title: 'ChangedAddress' })
+const AddressListSchema = Type.Object({
+  ...success,
+  addresses: Type.Array(AddressSchema, { description: 'The default first, then the newest.' }),
+  total: Int32('How many there are.')
+}, { title: 'AddressList' })
 
 const exampleAddress: Static<typeof AddressSchema> = {
   id: 7,
@@ -62,17 +81,25 @@ const exampleAddress: Static<typeof AddressSchema> = {
 }
 
 const tags = ['addresses']
-const params = Type.Object({ id: Type.String({ description: 'The id of an address of yours.', examples: ['7'] }) })
+/** The largest id of a SERIAL column. */
+export const maxAddressId = 2_147_483_647
+/** The handler reads the id, so that what cannot be one is 404 and not 422; the document names its type. */
+const params = Type.Object({ id: Type.String() })
+const documentedParams = Type.Object({
+  id: Type.Integer({ format: 'int32', minimum: 1, maximum: maxAddressId, description: 'The id of an address of yours.', examples: [7] })
+})
+const byId = { params, documentedParams }
 const refusals = ['bad_request', 'token_missing', 'invalid_token', 'rate_limited', 'unavailable'] as const
 const bodyRefusals = [...refusals, 'payload_too_large', 'unsupported_media_type'] as const
 
 export const listAddressesSchema = {
   operationId: 'listAddresses',
   summary: 'List the addresses',
+  description: 'All of them, 50 at most.',
   tags,
   ...guarded,
   response: {
-    200: answer(Type.Object({ success: Type.Literal(true), addresses: Type.Array(AddressSchema), total: Type.Integer() }),
+    200: answer(AddressListSchema,
       'The default first, then the newest.', { success: true, addresses: [exampleAddress], total: 1 }),
     ...problems(refusals)
   }
@@ -95,9 +122,10 @@ export const createAddressSchema = {
 export const getAddressSchema = {
   operationId: 'getAddress',
   summary: 'Read an address',
+  description: 'Those of other people are not found.',
   tags,
   ...guarded,
-  params,
+  ...byId,
   response: { 200: answer(OneAddressSchema, 'The address.', { success: true, address: exampleAddress }), ...problems([...refusals, 'not_found']) }
 }
 
@@ -106,7 +134,7 @@ const updated = {
   description: 'What the body does not name stays as it is, under PUT and PATCH alike. A new default takes it from the old one.',
   tags,
   ...guarded,
-  params,
+  ...byId,
   body: AddressChangesSchema,
   response: limited({
     200: answer(ChangedAddressSchema, 'The address as it is now.',
@@ -123,7 +151,7 @@ export const deleteAddressSchema = {
   description: 'The default goes to the newest one that is left.',
   tags,
   ...guarded,
-  params,
+  ...byId,
   response: limited({
     200: answer(DoneSchema, 'Deleted.', { success: true, message: 'Address deleted.' }),
     ...problems([...bodyRefusals, 'not_found'])

@@ -2,28 +2,29 @@ import { Type, type Static } from 'typebox'
 import { answer, guarded, limited } from '../answers.js'
 import { problems } from '../errors.js'
 import { formatPhone, isLanguage, marketOf, markets } from '../markets.js'
-import { LanguageSchema, MarketSchema, Nullable, RequiredText, Timestamp } from '../schemas.js'
+import { LanguageSchema, OpenLanguage, OpenMarket } from '../phone/schemas.js'
+import { Nullable, RequiredText, Timestamp, UserId } from '../schemas.js'
 import type { User } from './repository.js'
 
 const tags = ['users']
 
 const UserSchema = Type.Object({
-  id: Type.Integer(),
+  id: UserId,
   phone_number: Type.String({ description: 'E.164.' }),
-  formatted_phone: Type.String(),
+  formatted_phone: Type.String({ description: 'In the format of its market.' }),
   name: Type.String({ description: 'The full name, or `User` and the number where there is none.' }),
-  full_name: Nullable(Type.String()),
-  profile_image_url: Nullable(Type.String()),
-  is_active: Type.Boolean(),
-  is_verified: Type.Boolean(),
-  market: MarketSchema,
-  language: LanguageSchema,
-  country: Type.String(),
-  currency: Type.String(),
+  full_name: Nullable(Type.String({ description: 'Null where the person gave none.' })),
+  profile_image_url: Nullable(Type.String({ description: 'An http or https URL.' })),
+  is_active: Type.Boolean({ description: 'Whether the person is signed in.' }),
+  is_verified: Type.Boolean({ description: 'Whether the number has ever been verified.' }),
+  market: OpenMarket('The market of the number.'),
+  language: OpenLanguage('The language of messages.'),
+  country: Type.String({ description: 'In English.' }),
+  currency: Type.String({ description: 'The sign of the currency.' }),
   currency_code: Type.String({ description: 'ISO 4217.' }),
-  last_login: Nullable(Timestamp),
-  created_at: Nullable(Timestamp)
-}, { title: 'User' })
+  last_login: Nullable(Timestamp('The start of the latest session.')),
+  created_at: Nullable(Timestamp('When the account was made.'))
+}, { title: 'User', description: 'The account.' })
 
 const exampleUser: Static<typeof UserSchema> = {
   id: 19,
@@ -47,6 +48,7 @@ const exampleChanges = { full_name: 'Айгүл Асанова', language: 'ky' 
 export const getUserSchema = {
   operationId: 'getMe',
   summary: 'Read the account',
+  description: 'What the row does not say, such as the currency, comes from the market.',
   tags,
   ...guarded,
   response: {
@@ -62,10 +64,12 @@ export const patchUserSchema = {
   tags,
   ...guarded,
   body: Type.Object({
-    full_name: Type.Optional(Nullable(RequiredText(255))),
-    profile_image_url: Type.Optional(Nullable(Type.String({ maxLength: 500, format: 'picture-url' }))),
+    full_name: Type.Optional(Nullable(RequiredText(255, 'Null removes it.'))),
+    profile_image_url: Type.Optional(Nullable(Type.String({
+      maxLength: 500, format: 'picture-url', description: 'An http or https URL; null removes it.'
+    }))),
     language: Type.Optional(LanguageSchema)
-  }, { examples: [exampleChanges] }),
+  }, { title: 'UserChanges', examples: [exampleChanges] }),
   response: limited({
     200: answer(UserSchema, 'The account as it is now.', { ...exampleUser, ...exampleChanges, name: exampleChanges.full_name }),
     ...problems(['bad_request', 'token_missing', 'invalid_token', 'payload_too_large', 'unsupported_media_type', 'invalid_request',

@@ -6,6 +6,7 @@ import { connect } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
+import { documentedPatterns, formats } from '../../src/schemas.js'
 import { mint } from '../helpers/forge.js'
 import { head } from '../helpers/raw.js'
 import { temporaryFolder } from '../helpers/servers.js'
@@ -39,6 +40,75 @@ t.test('the document breaks no rule of redocly.yaml', async (t) => {
   const env = { ...process.env, REDOCLY_TELEMETRY: 'off', REDOCLY_SUPPRESS_UPDATE_NOTICE: 'true', NO_COLOR: '1' }
   const { stdout, stderr } = await run(process.execPath, ['node_modules/@redocly/cli/bin/cli.js', 'lint', 'openapi.json', '--max-problems=5', '--format=json'], { env })
   t.match(JSON.parse(stdout), { totals: { errors: 0, warnings: 0, ignored: 0 } }, stderr)
+})
+
+/** Calls `check` with every object of a document below a part, examples left out; references are followed if asked for. */
+function walk (document: Json, part: Json, path: string, isFollowing: boolean, check: (node: Json, path: string) => void) {
+  if (typeof part !== 'object' || part === null) return
+  const node = isFollowing ? resolve(document, part) : part
+  check(node, path)
+  for (const [key, child] of Object.entries(node)) {
+    if (!/^examples?$/.test(key)) walk(document, child, `${path}/${key}`, isFollowing, check)
+  }
+}
+
+t.test('the document has nothing that generators of clients misread', async (t) => {
+  const document = JSON.parse(readFileSync('openapi.json', 'utf8'))
+  const faults: string[] = []
+
+  walk(document, document, '', false, (node, path) => {
+    for (const key of ['const', 'anyOf', 'oneOf', 'allOf']) if (key in node) faults.push(`${path}: ${key}`)
+    if (node.type === 'integer' && !node.format) faults.push(`${path}: no format`)
+    if (node.type !== 'object') return
+    if (!node.title && !/^\/components\/schemas\/\w+$/.test(path)) faults.push(`${path}: no name`)
+    for (const [name, property] of Object.entries(node.properties)) {
+      if (!resolve(document, property).description) faults.push(`${path}: ${name} is not described`)
+    }
+  })
+
+  t.strictSame(faults, [])
+  t.ok(document.components.schemas.User.properties.full_name.type.includes('null'))
+  t.equal(document.paths['/api/v1/profile/addresses/{id}'].get.parameters[0].schema.type, 'integer')
+})
+
+t.test('a response has open enumerations only, and a request closed ones', async (t) => {
+  const document = JSON.parse(readFileSync('openapi.json', 'utf8'))
+  const closed = new Set<string>()
+  const open = new Set<string>()
+  const responses = operationsOf(document).map(({ op }) => op.responses)
+
+  walk(document, [responses, document.webhooks], '', true, (node, path) => {
+    if (node.enum) closed.add(path)
+    if (node['x-extensible-enum']) open.add(path.split('/').at(-1) as string)
+  })
+
+  t.strictSame([...closed], [])
+  t.strictSame([...open].sort(), ['code', 'database', 'default_market', 'language', 'market', 'redis', 'status', 'token_type'])
+  t.strictSame(document.components.schemas.Language.enum, ['ru', 'en', 'ky'])
+})
+
+t.test('a documented pattern matches all that its format accepts, and neither NUL nor another scheme', async (t) => {
+  const values = ['Айгүл Асанова', ' a ', '\u200d', '𝒳', '\ud800', '\u202e', 'a\nb', 'a\r\nb', '\t', '', ' ', 'https://example.com/a', 'HTTP://EXAMPLE.COM']
+  const refused = ['\0', 'a\0', 'javascript:a\0']
+
+  for (const [name, pattern] of Object.entries(documentedPatterns)) {
+    for (const isRequired of [true, false]) {
+      const documented = new RegExp(pattern(isRequired), 'u')
+      const accepted = values.filter((value) => formats[name as keyof typeof formats](value) && (!isRequired || /\S/.test(value)))
+      t.strictSame(accepted.filter((value) => !documented.test(value)), [], name)
+      t.strictSame(refused.filter((value) => documented.test(value)), [], name)
+    }
+  }
+})
+
+t.test('every operation is described and has a response for problems that it does not list', async (t) => {
+  const document = JSON.parse(readFileSync('openapi.json', 'utf8'))
+
+  for (const { id, op } of operationsOf(document)) {
+    t.ok(op.description, id)
+    t.ok(op.responses.default.content['application/problem+json'], id)
+  }
+  t.equal(document.info.version, JSON.parse(readFileSync('package.json', 'utf8')).version)
 })
 
 t.test('/docs is HTML that loads from nowhere else and cannot be framed; HTML is answered nowhere else', async (t) => {
@@ -75,8 +145,24 @@ const nonce = '0000000000021648'
 
 interface Operation { id: string, method: string, path: string, op: Json }
 
+/** The part of a document that a reference names. */
+const resolve = (document: Json, part: Json): Json =>
+  part.$ref ? part.$ref.slice(2).split('/').reduce((parent: Json, name: string) => parent[name], document) : part
+
+/** Every operation, with its responses in the place of references to them. */
 const operationsOf = (document: Json): Operation[] => Object.entries(document.paths).flatMap(([path, item]) =>
-  Object.entries(item as Json).map(([method, op]: [string, Json]) => ({ id: op.operationId, method: method.toUpperCase(), path, op })))
+  Object.entries(item as Json).map(([method, op]: [string, Json]) => {
+    const responses = Object.fromEntries(Object.entries(op.responses).map(([status, response]) => [status, resolve(document, response)]))
+    return { id: op.operationId, method: method.toUpperCase(), path, op: { ...op, responses } }
+  }))
+
+/** A slow request, a large header and a bug have tests of their own. */
+const elsewhere = ['request_timeout', 'headers_too_large', 'internal_error']
+
+/** The other codes that an operation documents. */
+const codesOf = ({ responses }: Json): string[] => Object.values(responses as Json[])
+  .flatMap(({ content }) => Object.keys(content?.['application/problem+json']?.examples ?? {}))
+  .filter((code) => !elsewhere.includes(code))
 
 /** A value with its times, tokens and ids of requests as mere kinds of value. */
 const form = (value: Json): Json => {
@@ -92,13 +178,13 @@ const form = (value: Json): Json => {
 const transport = ['connection', 'content-length', 'content-type', 'date', 'keep-alive', 'transfer-encoding', 'vary']
 
 /** Answers an operation; `shown` is the code of a problem, or undefined for success. */
-function isDocumented (t: Test, document: Json, { id, op }: Operation, { status, headers, body }: Answer, shown?: string) {
+function isDocumented (t: Test, { id, op }: Operation, { status, headers, body }: Answer, shown?: string) {
   const response = op.responses[status]
   t.ok(response, `${id} lists ${status}`)
   const [type, media] = Object.entries(response.content ?? {})[0] as [string, Json] ?? []
   t.equal(headers.get('content-type')?.split(';')[0], type, `${id} ${status}: its type`)
   const example = shown ? media.examples[shown] : media
-  const value = example?.$ref ? document.components.examples[shown as string].value : example?.value ?? example?.example
+  const value = example?.value ?? example?.example
   t.strictSame(form(body || undefined), form(value), `${id} ${status} ${shown ?? ''}`)
   const documented = Object.keys(response.headers).map((name) => name.toLowerCase()).sort()
   const seen = [...headers.keys()].filter((name) => !transport.includes(name)).sort()
@@ -130,7 +216,7 @@ t.test('every example of a request gets the answer that is documented', async (t
   let token: string | undefined
   const ask = async (id: string) => {
     const answer = await service.send(service.find(id), { token })
-    isDocumented(t, service.document, service.find(id), answer)
+    isDocumented(t, service.find(id), answer)
     asked.add(id)
     return answer
   }
@@ -153,7 +239,7 @@ t.test('every problem that a route documents is answered as documented', async (
   const check = async (service: Awaited<ReturnType<typeof documentedService>>, id: string, code: string, options: Parameters<typeof service.send>[1]) => {
     const answer = await service.send(service.find(id), options)
     t.equal(answer.body.code, code, `${id} ${code}`)
-    isDocumented(t, service.document, service.find(id), answer, code)
+    isDocumented(t, service.find(id), answer, code)
     met.add(`${id} ${code}`)
   }
 
@@ -161,8 +247,7 @@ t.test('every problem that a route documents is answered as documented', async (
   const { token, user } = await service.login('+13128059851')
   const json = { 'content-type': 'application/json' }
   for (const { id, path, op } of service.operations) {
-    const problems = Object.values(op.responses as Json[]).flatMap(({ content }) => Object.keys(content?.['application/problem+json']?.examples ?? {}))
-    const has = (code: string) => problems.includes(code)
+    const has = (code: string) => codesOf(op).includes(code)
     const body = op.requestBody?.content['application/json'].example
     if (has('bad_request')) await check(service, id, 'bad_request', op.security ? { headers: { authorization: 'Bearer' } } : { body: '{' })
     if (has('token_missing')) await check(service, id, 'token_missing', {})
@@ -229,10 +314,6 @@ t.test('every problem that a route documents is answered as documented', async (
   const unready = await alone.send(alone.find('getReady'))
   t.strictSame(unready.body, { status: 'unavailable', checks: { database: 'down', redis: 'down' } })
 
-  // Tests of their own: a slow request, a large header, a bug.
-  const elsewhere = ['request_timeout', 'headers_too_large', 'internal_error']
-  const documented = service.operations.flatMap(({ id, op }) => Object.values(op.responses as Json[])
-    .flatMap(({ content }) => Object.keys(content?.['application/problem+json']?.examples ?? {}))
-    .filter((code) => !elsewhere.includes(code)).map((code) => `${id} ${code}`))
+  const documented = service.operations.flatMap(({ id, op }) => codesOf(op).map((code) => `${id} ${code}`))
   t.strictSame([...met].sort(), documented.sort(), 'every one of them')
 })

@@ -1,10 +1,12 @@
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createRequire } from 'node:module'
 import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { Webhook } from 'standardwebhooks'
 import t, { type Test } from 'tap'
+import { Compile } from 'typebox/compile'
 import { smsSender, SmsRefused, SmsUncertain, type SmsMessage } from '../../../src/auth/sms/index.js'
 import { loadConfig } from '../../../src/config.js'
 import { freePort } from '../../helpers/free-port.js'
@@ -53,6 +55,19 @@ async function provider (t: Test, ...behaviours: Behaviour[]) {
   })
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/send?from=phone-auth`, seen }
 }
+
+t.test('a message and its headers are those of the document', async (t) => {
+  const { post } = JSON.parse(readFileSync('openapi.json', 'utf8')).webhooks.message
+  const { schema } = post.requestBody.content['application/json']
+  const { url, seen } = await provider(t, answer(200))
+
+  await senderTo(url)(message)
+  const [{ method, headers, body }] = seen as [typeof seen[number]]
+  t.equal(method, 'POST')
+  t.ok(Compile(schema).Check(JSON.parse(body)))
+  t.strictSame(Object.keys(schema.properties).sort(), Object.keys(JSON.parse(body)).sort())
+  t.strictSame(post.parameters.map(({ name }: { name: string }) => name), Object.keys(headers).filter((name) => name.startsWith('webhook-')))
+})
 
 t.test('a message is posted once, as JSON of exactly five members', async (t) => {
   const { url, seen } = await provider(t, answer(200))

@@ -1,0 +1,11 @@
+import { languages, marketIds, type Language, type MarketId } from '../markets.js'
+import { oneOf, openOneOf } from '../schemas.js'
+
+/** The language of a request. */
+export const LanguageSchema = oneOf<Language>(languages, 'Language', 'A language of messages.')
+
+/** The language of a response. */
+export const OpenLanguage = (description: string) => openOneOf<Language>(languages, description)
+
+/** The market of a response. */
+export const OpenMarket = (description: string) => openOneOf<MarketId>(marketIds, description)
