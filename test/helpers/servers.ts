@@ -10,16 +10,20 @@ import { freePort } from './free-port.js'
 
 const inPath = (name: string) => (process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, name)).find(existsSync)
 
+/** Installs a package as root on Debian or Ubuntu; elsewhere nothing happens. */
+export function install (debianPackage: string) {
+  if (process.getuid?.() !== 0 || !inPath('apt-get')) return
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+  execFileSync('apt-get', ['update', '-qq'], { stdio: 'ignore', env })
+  execFileSync('apt-get', ['install', '-y', '-qq', '--no-install-recommends', debianPackage], { stdio: 'ignore', env })
+}
+
 /** One of these programs from PATH; as root on Debian or Ubuntu the package is installed where there is none. */
 export function program (names: string[], debianPackage: string): string {
   const find = () => names.map(inPath).find((path) => path !== undefined)
   const found = find()
   if (found) return found
-  if (process.getuid?.() === 0 && inPath('apt-get')) {
-    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
-    execFileSync('apt-get', ['update', '-qq'], { stdio: 'ignore', env })
-    execFileSync('apt-get', ['install', '-y', '-qq', '--no-install-recommends', debianPackage], { stdio: 'ignore', env })
-  }
+  install(debianPackage)
   const installed = find()
   if (installed) return installed
   throw new Error(`${names.join(' or ')} is missing in PATH: apt-get install ${debianPackage}, or brew install ${names[0]?.replace('-server', '')}`)
