@@ -39,9 +39,20 @@ export async function temporaryFolder () {
   return { path, remove: () => rm(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }) }
 }
 
+interface RedisOptions { port?: number, configFile?: string, password?: string | undefined, args?: string[] }
+
 /** A Redis that keeps nothing on disk, with a thousand databases so that each test file has its own. */
-export async function startRedis ({ port, configFile, password, args = [] }: { port?: number, configFile?: string, password?: string | undefined, args?: string[] } = {}) {
-  const chosenPort = port ?? await freePort()
+export async function startRedis (options: RedisOptions = {}) {
+  // Another program may take a port between its choice and its use.
+  for (let tries = 0; tries < 5; tries++) {
+    const server = await startRedisOn(options.port ?? await freePort(), options)
+    if (server) return server
+  }
+  throw new Error('redis-server does not start')
+}
+
+/** Returns undefined where the server ends before it responds, as on a port that is taken. */
+async function startRedisOn (chosenPort: number, { configFile, password, args = [] }: RedisOptions) {
   const child = spawn(redisBinary(), [
     ...configFile ? [configFile] : [], '--port', String(chosenPort), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--databases', '1000', ...password ? ['--requirepass', password] : [], ...args
   ], { stdio: 'ignore' })
@@ -50,8 +61,10 @@ export async function startRedis ({ port, configFile, password, args = [] }: { p
   child.once('exit', () => process.off('exit', kill))
   const client = new Redis({ host: '127.0.0.1', port: chosenPort, ...(password && { password }), retryStrategy: () => 20, maxRetriesPerRequest: null })
   client.on('error', () => {})
-  await client.ping()
+  const isOwn = client.info('server').then((info) => info.includes(`process_id:${child.pid}\r`), () => false)
+  const isUp = await Promise.race([isOwn, once(child, 'exit').then(() => false)])
   client.disconnect()
+  if (!isUp) return undefined
   return {
     url: `redis://127.0.0.1:${chosenPort}`,
     port: chosenPort,
