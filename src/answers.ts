@@ -18,14 +18,18 @@ export const header = (description: string, format?: 'int32' | 'int64'): Header 
   format ? { type: 'integer', format, description } : { type: 'string', description }
 
 /** A schema as the response of a route, with what the document adds: when it is sent, its headers, and an example. */
-export const answer = <T extends TSchema>(schema: T, description: string, example?: Static<T>, headers?: Record<string, Header>): T =>
-  ({ ...schema, 'x-response-description': description, ...(example !== undefined && { examples: [example] }), ...(headers && { headers }) })
+export const answer = <T extends TSchema>(schema: T, description: string, example?: Static<T>, headers?: Record<string, Header>): T => ({
+  ...schema,
+  'x-response-description': description,
+  ...(example !== undefined && { examples: [example] }),
+  ...(headers && { headers })
+})
 
 /** Routes that want an access token. */
 export const guarded = { security: [{ accessToken: [] }] }
 
 const rateLimitHeaders: Record<string, Header> = {
-  'RateLimit-Limit': header('Requests in a window: per client IP on the public auth routes together, per user for all writes together.', 'int32'),
+  'RateLimit-Limit': header('Requests per window: of a client IP to the public auth routes, of a user to all writes.', 'int32'),
   'RateLimit-Remaining': header('Requests left in this window.', 'int32'),
   'RateLimit-Reset': header('Seconds until the window ends.', 'int32')
 }

@@ -119,7 +119,7 @@ export function problems<Code extends ProblemCode> (codes: readonly Code[], fiel
   return responses as Record<Status<Code>, ReturnType<typeof problemResponse>>
 }
 
-/** The response for problems that an operation does not list: those of a gateway, or of a later version. */
+/** The response for a problem that an operation does not list, such as one of a gateway or of a later version. */
 export const otherProblem = {
   description: 'Any other problem.',
   content: { 'application/problem+json': { schema: ProblemSchema } }

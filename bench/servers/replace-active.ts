@@ -1,6 +1,9 @@
 import type { InitializeHook, ResolveHook } from 'node:module'
 
-/* Module hooks: whoever imports src/users/active.ts gets another module, which may import it; nothing else of the service is changed. */
+/*
+ * Module hooks: whoever imports src/users/active.ts gets another module. That module may import the original. Nothing else of
+ * the service is changed.
+ */
 let replacement = ''
 
 export const initialize: InitializeHook<string> = (url) => { replacement = url }

@@ -107,8 +107,10 @@ export const verifyCodeSchema = {
   description: 'A code is good once. A number that nobody has logged in with before becomes an account.',
   tags,
   headers: Type.Object(requestId),
-  body: Type.Object({ phone: Phone, verification_code: Type.String({ pattern: '^[0-9]{6}$', description: 'The six digits of the message.' }) },
-    { title: 'LoginRequest', examples: [{ phone: '+996 555 123 456', verification_code: '483920' }] }),
+  body: Type.Object({
+    phone: Phone,
+    verification_code: Type.String({ pattern: '^[0-9]{6}$', description: 'The six digits of the message.' })
+  }, { title: 'LoginRequest', examples: [{ phone: '+996 555 123 456', verification_code: '483920' }] }),
   response: limited({
     200: answer(LoginSchema, 'Signed in.', {
       success: true,

@@ -19,12 +19,13 @@ export const messageWebhook = {
     operationId: 'deliverMessage',
     summary: 'Deliver a message',
     tags: ['webhooks'],
-    description: 'The service posts each message to `SMS_WEBHOOK_URL`, signed after Standard Webhooks with `SMS_WEBHOOK_SECRET`. A ' +
-      'connection error or a 5xx is tried once more with the same `webhook-id`. Redirects are not followed.',
+    description: 'The service posts each message to `SMS_WEBHOOK_URL`. It signs the message with `SMS_WEBHOOK_SECRET`, as Standard ' +
+      'Webhooks describes. After a connection error or a 5xx it tries once more with the same `webhook-id`. It follows no redirects.',
     parameters: [
       header('webhook-id', 'The id of the message: deliver each id once.', 'msg_2fZ1kJc0'),
       header('webhook-timestamp', 'Seconds since the epoch: refuse what is older than five minutes.', '1795411800'),
-      header('webhook-signature', '`v1,` and the Base64 of HMAC-SHA256 over `id.timestamp.body`.', 'v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=')
+      header('webhook-signature', '`v1,` and the Base64 of HMAC-SHA256 over `id.timestamp.body`.',
+        'v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=')
     ],
     requestBody: {
       required: true,

