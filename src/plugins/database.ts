@@ -27,7 +27,7 @@ function divideConnections (max: number) {
 }
 
 function openPool (config: Config, max: number) {
-  return new pg.Pool({
+  const pool = new pg.Pool({
     connectionString: config.databaseUrl,
     max,
     connectionTimeoutMillis: connectTimeoutMs,
@@ -37,6 +37,9 @@ function openPool (config: Config, max: number) {
     // The database may be set to another style, which nobody could read here.
     onConnect: (client) => client.query("SET datestyle = 'ISO'")
   })
+  // The pool does not listen to a connection in use: its death between two queries would end the process. A listener that is
+  // added once the connection is in use comes too late, because pg may read that death in the same piece as the response before.
+  return pool.on('connect', (client) => { client.on('error', noop) })
 }
 
 function openDatabase (config: Config) {
@@ -53,20 +56,15 @@ function openDatabase (config: Config) {
   const atomically = <T>(work: (tx: Transaction) => Promise<T>): Promise<T> =>
     transactions.run(connectTimeoutMs, async () => {
       const client = await pool.connect()
-      // The pool does not listen to a connection in use; its death between two queries would end the process.
-      client.on('error', noop)
-      const giveBack = (isSound: boolean) => {
-        client.release(!isSound)
-        client.off('error', noop)
-      }
       try {
         await client.query('BEGIN')
         const result = await work(drizzle({ client }))
         await client.query('COMMIT')
-        giveBack(true)
+        client.release()
         return result
       } catch (error) {
-        giveBack(isProblem(error) && error.statusCode < 500 && await client.query('ROLLBACK').then(() => true, () => false))
+        const isSound = isProblem(error) && error.statusCode < 500 && await client.query('ROLLBACK').then(() => true, () => false)
+        client.release(!isSound)
         throw error
       }
     })

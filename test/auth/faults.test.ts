@@ -6,6 +6,7 @@ import { migrate } from '../../src/db/migrate.js'
 import { problem } from '../../src/errors.js'
 import { isDatabaseUnavailable } from '../../src/plugins/database.js'
 import { problemOf, wrongCode } from '../helpers/answers.js'
+import { holdLock } from '../helpers/locks.js'
 import { startProxy } from '../helpers/proxy.js'
 import { smsWebhook, startService, until } from '../helpers/server-process.js'
 import { startRedis, startTestPostgres } from '../helpers/servers.js'
@@ -151,6 +152,10 @@ for (const [fault, status, code, break_, mend] of [
   })
 }
 
+const fields = 'SFATAL\0C57P01\0Mterminating connection due to administrator command\0\0'
+/** The ErrorResponse with which PostgreSQL ends a connection. */
+const terminated = Buffer.concat([Buffer.from('E'), Buffer.from([0, 0, 0, fields.length + 4]), Buffer.from(fields)])
+
 /** Waits for a connection of the service in this state and ends it, as a restart of PostgreSQL does. */
 async function endConnection ({ sql }: Pick<Service, 'sql'>, state: string) {
   let ended: Json[] = []
@@ -175,6 +180,28 @@ t.test('a connection that dies under a logout is 503, changes nothing, and ends 
   await other.query('ROLLBACK')
   t.equal((await service.request('GET', '/api/v1/users/me', { token })).status, 200)
   t.equal((await service.request('POST', '/api/v1/auth/logout', { token })).status, 200)
+})
+
+t.test('a connection that PostgreSQL ends at the moment when a transaction takes it ends no process', async (t) => {
+  const database = await testDatabase(t)
+  const { port } = new URL(database.url)
+  const proxy = await startProxy(t, Number(port))
+  const url = database.url.replace(port, String(proxy.port))
+  const service = await testService(t, { database: { ...database, url }, env: { DATABASE_POOL_MAX: '1' } })
+  const { token } = await service.login(newPhone())
+  const lock = await holdLock(t, database.url, 'LOCK TABLE users')
+  const check = service.request('GET', '/auth/verify-token', { token })
+  await lock.isAwaited()
+  // It waits for the only connection, and takes it while pg still reads what came in one piece with the answer before.
+  const transaction = service.app.db.atomically(async () => {})
+  proxy.appendToAnswers(terminated)
+
+  await lock.release()
+
+  await t.rejects(transaction)
+  t.equal((await check).status, 200)
+  proxy.appendToAnswers(undefined)
+  t.equal((await tryAgain(() => service.request('GET', '/auth/verify-token', { token }))).status, 200)
 })
 
 t.test('a connection that dies while a deletion waits for Redis is 503, changes no row, and ends no process', async (t) => {

@@ -14,6 +14,7 @@ const slowMs = 2000
 /** A TCP port in front of another one. */
 export async function startProxy (t: Test, targetPort: number) {
   let mode: ProxyMode = 'pass'
+  let lastWords: Buffer | undefined
   const changes = new EventEmitter().setMaxListeners(0)
   const open = new Set<Socket>()
   const closeAll = () => { for (const socket of open) socket.destroy() }
@@ -24,6 +25,7 @@ export async function startProxy (t: Test, targetPort: number) {
     const hold = () => mode === 'slow' && isAnswer ? sleep(slowMs) : mode === 'frozen' ? once(changes, 'change') : undefined
     from.on('data', (chunk) => {
       before = Promise.all([before, hold()]).then(() => {
+        if (isAnswer && lastWords) return to.end(Buffer.concat([chunk, lastWords]))
         if (mode !== 'cut' || !isAnswer) return to.write(chunk)
         to.end(chunk.subarray(0, 1))
         from.destroy()
@@ -55,6 +57,8 @@ export async function startProxy (t: Test, targetPort: number) {
     port,
     /** Every connection that there is stays silent for ever, as one to a host that vanished; later ones are passed on. */
     silence () { for (const socket of open) socket.removeAllListeners('data').pause() },
+    /** These bytes follow the next answer of a connection, in one piece with it, and end the connection; undefined stops that. */
+    appendToAnswers (bytes: Buffer | undefined) { lastWords = bytes },
     async set (next: ProxyMode) {
       if (next === 'refused') {
         server.close()
