@@ -58,14 +58,16 @@ const wrongValue: Arbitrary<unknown> = fc.oneof(oddText, fc.jsonValue({ maxDepth
 
 /** Values that a schema accepts, and those at its edges. */
 function fitting (name: string, schema: TSchema): Arbitrary<unknown> {
-  const { type, enum: choices, anyOf, pattern, format, maxLength = 100 } = schema as { type?: string, enum?: unknown[], anyOf?: TSchema[], pattern?: string, format?: string, maxLength?: number }
+  const { type, enum: choices, pattern, format, maxLength = 100 } = schema as {
+    type?: string | string[], enum?: unknown[], pattern?: string, format?: string, maxLength?: number
+  }
   if (name === 'phone') return fc.constantFrom(...spellings)
   if (choices) return fc.constantFrom(...choices)
-  if (anyOf) return fc.oneof(...anyOf.map((one) => fitting(name, one)))
+  if (Array.isArray(type)) return fc.oneof(...type.map((one) => fitting(name, { ...schema, type: one })))
   if (type === 'boolean') return fc.boolean()
   if (type === 'null') return fc.constant(null)
   if (pattern === '^[0-9]{6}$') return fc.stringMatching(/^[0-9]{6}$/)
-  if (format === 'http-url') return fc.webUrl({ withQueryParameters: true })
+  if (format === 'picture-url') return fc.webUrl({ withQueryParameters: true })
   const edges = ['', ' ', '\0', 'a\0b', '\ud800', 'x\udfff', '😀'.repeat(maxLength), '😀'.repeat(maxLength + 1), 'a'.repeat(maxLength), 'a'.repeat(maxLength + 1)]
   return fc.oneof(
     { weight: 6, arbitrary: fc.string({ unit: 'grapheme', minLength: 1, maxLength: Math.min(maxLength, 60) }).map((text) => text.isWellFormed() && text.trim() ? text : 'x') },
