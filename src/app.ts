@@ -17,6 +17,7 @@ import { leewaySeconds } from './auth/token.js'
 import { trustedProxies } from './client-address.js'
 import type { Config } from './config.js'
 import { problem } from './errors.js'
+import { readJson } from './http/json-body.js'
 import { createServer } from './http/server.js'
 import { connectionLimits } from './limits/by-connection.js'
 import limitUser from './limits/by-user.js'
@@ -172,24 +173,4 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
 function unescapeUnreserved (escape: string) {
   const character = decodeURIComponent(escape)
   return /[\w.~-]/.test(character) ? character : escape
-}
-
-/**
- * Reads bodies as JSON in UTF-8 (RFC 8259, section 8.1), which Fastify would repair where it is broken.
- * Mobile stacks set a JSON content type on every request: an empty body is no body.
- */
-function readJson (app: FastifyInstance) {
-  const parse = app.getDefaultJsonParser('error', 'error')
-  const utf8 = new TextDecoder('utf-8', { fatal: true })
-  app.removeAllContentTypeParsers()
-  app.addContentTypeParser<Buffer>('application/json', { parseAs: 'buffer' }, (request, body, done) => {
-    if (body.length === 0) return done(null, undefined)
-    let text: string
-    try {
-      text = utf8.decode(body)
-    } catch {
-      return done(problem('bad_request'))
-    }
-    parse(request, text, done)
-  })
 }
