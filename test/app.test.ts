@@ -109,7 +109,7 @@ t.test('verify-token does not read what a gateway passes on', async (t) => {
 t.test('a malformed Authorization is invalid_token to verify-token', async (t) => {
   const service = await testService(t)
   const { token } = await service.login(newPhone())
-  for (const headers of [['Authorization: Basic x'], ['Authorization:'], [`Authorization: Bearer  ${token}`], [`Authorization: Bearer ${token}`, `Authorization: Bearer ${token}`]]) {
+  for (const headers of [['Authorization: Basic\tx'], ['Authorization: Bearer =='], [`Authorization: Bearer  ${token}`], [`Authorization: Bearer ${token}`, `Authorization: Bearer ${token}`]]) {
     const { status, headers: answered, body } = await rawRequest(service.url, head('GET /auth/verify-token', ...headers))
     t.strictSame({ status, code: body.code, challenge: answered.get('www-authenticate') },
       { status: 401, code: 'invalid_token', challenge: 'Bearer realm="phone-auth", error="invalid_token"' })

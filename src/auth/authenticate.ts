@@ -1,8 +1,9 @@
 import jwt from '@fastify/jwt'
+import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { LRUCache } from 'lru-cache'
 import type { Config } from '../config.js'
-import { problem } from '../errors.js'
+import { problem, type Problem } from '../errors.js'
 import { activeUsers, creationTimes } from '../users/active.js'
 import type { LogoutMarks } from './logout-marks.js'
 import { readToken, type AuthenticatedUser, type VerifiedToken } from './token.js'
@@ -23,6 +24,14 @@ declare module 'fastify' {
 
 /** RFC 6750, section 2.1: one space, and a token68. */
 const bearer = /^Bearer ([A-Za-z0-9._~+/-]+=*)$/i
+
+/** Why an Authorization without a readable token is refused: it is unreadable, of another scheme, or has no token. */
+function unusable ({ raw }: FastifyRequest, authorization: string): Problem {
+  // Node joins two headers with a comma, which the parameters of another scheme may also have.
+  const isDouble = (raw.headersDistinct.authorization as string[]).length > 1
+  const isUnreadable = isDouble || /^Bearer +\S/i.test(authorization) || /\p{Cc}/u.test(authorization)
+  return problem(isUnreadable ? 'bad_request' : 'token_missing')
+}
 
 /** So many verified tokens are remembered by a process, at about 400 bytes each. */
 const maxRemembered = 100_000
@@ -79,7 +88,7 @@ export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, marks, cl
     let user = remembered.get(authorization)
     if (user === undefined) {
       const token = bearer.exec(authorization)?.[1]
-      if (token === undefined) return done(problem('bad_request'))
+      if (token === undefined) return done(unusable(request, authorization))
       user = verifyToken(token, now)
       if (user === undefined) return done(problem('invalid_token'))
       remembered.set(authorization, user)
