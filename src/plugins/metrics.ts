@@ -3,6 +3,7 @@ import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client'
 import type { Config } from '../config.js'
 import { logEvent, type Audit, type AuthEvent } from '../logger.js'
 import { marketIds, marketOf } from '../markets.js'
+import { version } from '../version.js'
 import { histogram } from './histogram.js'
 
 declare module 'fastify' {
@@ -38,7 +39,7 @@ const limits = {
 
 const scopes = ['client', 'block', 'market', 'daily']
 
-interface Details { limit: keyof typeof limits, scope: string, mode: string }
+interface Details { limit: keyof typeof limits, reason: string, scope: string, mode: string }
 
 export default fp<Config>(async (app, { metricsPort }) => {
   const registry = new Registry()
@@ -54,7 +55,7 @@ export default fp<Config>(async (app, { metricsPort }) => {
     name: 'phone_auth_sms_guard_total', help: 'Decisions of the pumping guard against a send', labelNames: ['scope', 'market', 'mode'], registers
   })
   // A counter that begins with its first event hides that event from rate() and increase().
-  const reasons = [...new Set(Object.values(limits)), 'invalid_code', 'sms_failed', 'sms_guard']
+  const reasons = [...new Set(Object.values(limits)), 'invalid_code', 'sms_failed', 'opted_out', 'unsupported_phone', 'sms_guard']
   for (const reason of reasons) for (const market of [...marketIds, unknown]) refused.inc({ reason, market }, 0)
   for (const market of marketIds) {
     sent.inc({ market }, 0)
@@ -65,7 +66,7 @@ export default fp<Config>(async (app, { metricsPort }) => {
     code_sent: (market) => sent.inc({ market }),
     login: (market) => verified.inc({ market }),
     wrong_code: (market) => refused.inc({ reason: 'invalid_code', market }),
-    sms_failed: (market) => refused.inc({ reason: 'sms_failed', market }),
+    sms_failed: (market, { reason }) => refused.inc({ reason, market }),
     limit_hit: (market, { limit }) => refused.inc({ reason: limits[limit], market }),
     guard_tripped (market, { scope, mode }) {
       guarded.inc({ scope, market, mode })
@@ -108,17 +109,29 @@ export default fp<Config>(async (app, { metricsPort }) => {
     }
   }))
 
+  // Workers of one process run the same code: their sum would say nothing.
+  const build = new Gauge({
+    name: 'phone_auth_build_info',
+    help: '1, with the version of the service and of Node',
+    labelNames: ['version', 'node'],
+    aggregator: 'first',
+    registers
+  })
+  build.set({ version, node: process.version }, 1)
+
   if (metricsPort === 0) return
   collectDefaultMetrics({ register: registry })
   for (const name of misnamed) registry.removeSingleMetric(name)
 
   const series = histogram(registry, { name: 'phone_auth_http_request_seconds', help: 'Requests by route, method and status', buckets: seconds })
+  const internalErrors = new Counter({ name: 'phone_auth_internal_errors_total', help: 'Responses of 500: bugs', registers })
   const routes = new Map<string, Map<string, Map<number, (value: number) => void>>>()
   app.addHook('onResponse', (request, reply, done) => {
     const route = request.routeOptions.url ?? unknown
     const method = methods.has(request.method) ? request.method : unknown
     const byStatus = within(within(routes, route, () => new Map()), method, () => new Map())
     const { statusCode } = reply
+    if (statusCode === 500) internalErrors.inc()
     within(byStatus, statusCode, () => series({ route, method, status: String(statusCode) }))(reply.elapsedTime / 1000)
     done()
   })

@@ -118,12 +118,37 @@ t.test('every counter of sends and refusals begins at 0 for every label, so that
   const metrics = await read(service)
   const series = (metric: string) => [...metrics].filter(([name]) => name.startsWith(`${metric}{`))
   for (const [metric, count] of [
-    ['phone_auth_codes_sent_total', 2], ['phone_auth_codes_verified_total', 2], ['phone_auth_refused_total', 18], ['phone_auth_sms_guard_total', 16]
+    ['phone_auth_codes_sent_total', 2], ['phone_auth_codes_verified_total', 2], ['phone_auth_refused_total', 24], ['phone_auth_sms_guard_total', 16]
   ] as const) {
     t.equal(series(metric).length, count, metric)
     t.ok(series(metric).every(([, value]) => value === 0), metric)
   }
   t.equal(metrics.get('phone_auth_sms_guard_total{scope="daily",market="us",mode="enforce"}'), 0)
+})
+
+t.test('build_info names the version of package.json and of Node', async (t) => {
+  const service = await testService(t)
+  const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
+
+  t.strictSame(of(await read(service), 'phone_auth_build_info'), { [`{version="${version}",node="${process.version}"}`]: 1 })
+})
+
+t.test('internal errors are counted from 0, and nothing else is one', async (t) => {
+  let isBroken = false
+  const newNonce = () => {
+    if (isBroken) throw new Error('a bug')
+    return 'nonce-of-16-chars'
+  }
+  const service = await testService(t, { env: on, overrides: { newNonce } })
+  const counted = async () => (await read(service)).get('phone_auth_internal_errors_total')
+
+  t.equal(await counted(), 0)
+  await service.request('GET', '/api/v1/users/me')
+  await service.send(newPhone())
+  t.equal(await counted(), 0)
+  isBroken = true
+  t.equal((await service.send(newPhone())).status, 500)
+  t.equal(await counted(), 1)
 })
 
 t.test('the active check is counted by statements, and the pool and both stores show their state', async (t) => {
