@@ -4,6 +4,7 @@ import proxyAddr from '@fastify/proxy-addr'
 import { messageProblems } from './auth/sms/text.js'
 import { keyIssue } from './config/keys.js'
 import { settingsWarnings } from './config/warnings.js'
+import { readExtraPrefixes } from './phone/extra-prefixes.js'
 import { parseRedisUrl } from './redis-url.js'
 import { readTestPhones } from './test-phones.js'
 
@@ -186,6 +187,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     rateLimitIpWindowSeconds: read.integer('RATE_LIMIT_IP_WINDOW_SECONDS', 60, 1, 86_400),
     rateLimitUserMax: read.integer('RATE_LIMIT_USER_MAX', 300, 1, 1_000_000),
     rateLimitUserWindowSeconds: read.integer('RATE_LIMIT_USER_WINDOW_SECONDS', 60, 1, 86_400),
+    phoneExtraPrefixes: readExtraPrefixes(read.list('PHONE_EXTRA_PREFIXES'), problems),
     smsGuard: read.choice('SMS_GUARD', ['enforce', 'observe', 'off'], 'enforce'),
     smsGuardBlockSends: read.integer('SMS_GUARD_BLOCK_SENDS', 20, 1, 1_000_000),
     smsGuardMarketSends: read.integer('SMS_GUARD_MARKET_SENDS', 200, 1, 100_000_000),

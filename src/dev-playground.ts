@@ -36,8 +36,8 @@ const onlyLocal: onRequestHookHandler = (request, reply, done) => {
 export function playground (send: SmsSender): { sms: SmsSender, routes: FastifyPluginAsync } {
   const messages: SmsMessage[] = []
   return {
-    async sms (message) {
-      await send(message)
+    async sms (message, context) {
+      await send(message, context)
       messages.unshift(message)
       messages.length = Math.min(messages.length, inboxSize)
     },

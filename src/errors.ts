@@ -18,6 +18,7 @@ const publicErrors = {
   payload_too_large: [413, 'The body is larger than 16 KiB.'],
   unsupported_media_type: [415, 'Send the body as application/json.'],
   invalid_request: [422, 'The request has values that cannot be accepted; errors lists them.'],
+  opted_out: [422, 'This number has opted out of messages. Text START to the sender of the codes, then ask for a code again.'],
   unsupported_phone: [422, 'Codes cannot be sent to this number. Use a mobile number of a supported market.'],
   resend_too_soon: [429, 'A code was sent a moment ago. Wait before asking for another one.'],
   too_many_sends: [429, 'Too many codes were asked for. Try again later.'],
@@ -93,6 +94,8 @@ export function problemBody (error: Problem, requestId: string): Static<typeof P
 
 /** What the examples of the document show beside the usual members. */
 const exampleExtras: Partial<Record<ProblemCode, ProblemExtras>> = {
+  opted_out: { errors: [{ field: '/phone', message: 'has opted out of messages' }] },
+  unsupported_phone: { errors: [{ field: '/phone', message: 'is of a kind that receives no messages: use a mobile number' }] },
   invalid_code: { attemptsRemaining: 4 },
   resend_too_soon: { retryAfter: 60 },
   too_many_sends: { retryAfter: 3600 },

@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import type { LoggerOptions } from 'pino'
 import { clientAddress } from './client-address.js'
+import { readTraceparent } from './http/traceparent.js'
 import { maskPhone } from './markets.js'
 
 /** Long runs of digits are numbers or codes, long runs of base64url are tokens or keys. */
@@ -50,6 +51,8 @@ const serializers = {
   error: serializeError,
   msg: (message: unknown) => scrub(String(message)),
   request_id: cleanId,
+  message_id: cleanId,
+  traceparent: readTraceparent,
   req: () => undefined,
   res: () => undefined
 }
@@ -88,6 +91,7 @@ export function logEvent (request: FastifyRequest, event: AuthEvent, who: { user
     phone: who.phone && maskPhone(who.phone),
     client: clientAddress(request),
     request_id: request.id,
+    traceparent: request.headers.traceparent,
     ...more
   })
 }

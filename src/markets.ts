@@ -1,5 +1,4 @@
-import { parsePhoneNumberFromString, type CountryCode, type NumberType } from 'libphonenumber-js/max'
-import { problem } from './errors.js'
+import { parsePhoneNumberFromString, type CountryCode } from 'libphonenumber-js/max'
 
 interface Market {
   country: string
@@ -49,43 +48,12 @@ export const isMarket = (value: unknown): value is MarketId =>
 export const isLanguage = (value: unknown): value is Language =>
   (languages as readonly unknown[]).includes(value)
 
-const smsTypes: ReadonlyArray<NumberType | undefined> = ['MOBILE', 'FIXED_LINE_OR_MOBILE']
-
-/** ITU-T E.164 knows no subscriber number this short; what fits in it is a short code. */
-const longestShortNumber = 6
-
-/** Digits with spaces, "-", "(" and ")", the leading "+" may be missing; undefined for anything else. */
-const digitsOf = (input: string) => /^\+?([0-9]+)$/.exec(input.replace(/[ ()-]/g, ''))?.[1]
-
-/** The one form of a number, however it is typed: in E.164 (ITU-T E.164), whether it is assigned or not; undefined for what is none. */
-export function canonicalPhone (input: string): string | undefined {
-  const digits = digitsOf(input)
-  return digits && (parsePhoneNumberFromString(`+${digits}`, { extract: false })?.number ?? `+${digits}`)
-}
-
-/**
- * Reads a phone number as people type it. Returns it in E.164 with the market it belongs to.
- * Throws invalid_request for what is no number, unsupported_phone for one of no market or a kind that takes no SMS.
- */
-export function parsePhone (input: string): { phone: string, market: MarketId } {
-  const digits = digitsOf(input)
-  if (digits && digits.length <= longestShortNumber) throw problem('unsupported_phone')
-  const number = digits && parsePhoneNumberFromString(`+${digits}`, { extract: false })
-  if (!number || !number.isValid()) {
-    throw problem('invalid_request', {
-      errors: [{ field: '/phone', message: 'must be a phone number with its country code, like +996 555 123 456' }]
-    })
-  }
-  const market = marketIds.find((id) => markets[id].countryCode === number.country)
-  if (!market || !smsTypes.includes(number.getType())) throw problem('unsupported_phone')
-  return { phone: number.number, market }
-}
-
 /** The market of a stored number: its own column where that is known, else by the number, else the default. */
 export function marketOf (stored: string | null, phone: string): MarketId {
   if (isMarket(stored)) return stored
   const country = parsePhoneNumberFromString(phone)?.country
-  return marketIds.find((id) => markets[id].countryCode === country) ?? defaultMarket
+  // A test number or an extra range of +1 belongs to no country of the numbering plan.
+  return marketIds.find((id) => country ? markets[id].countryCode === country : phone.startsWith(markets[id].prefix)) ?? defaultMarket
 }
 
 /** An E.164 number in the format of its market, `+1 (312) 805-9851`; a number that fits no format comes back as it is. */

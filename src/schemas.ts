@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { Type, type Static, type TSchema } from 'typebox'
+import { withoutSeparators } from './phone/phone-number.js'
 
 /** Characters that spoof what others see and no name needs: controls; overrides, embeddings and isolates of UAX #9. */
 const hidden = /[\p{Cc}\u202a-\u202e\u2066-\u2069]/u
@@ -23,14 +24,16 @@ export const formats = {
   text: (value: string) => !hidden.test(value) && value.isWellFormed(),
   /** Line breaks are what people type into a field of several lines. */
   'multiline-text': (value: string) => formats.text(value.replace(/\r?\n/g, '')),
-  'picture-url': isPictureUrl
+  'picture-url': isPictureUrl,
+  'one-time-code': (value: string) => /^[0-9]{6}$/.test(withoutSeparators(value))
 }
 
 /** What is wrong with a text that does not have its format. */
 export const formatComplaints: Record<keyof typeof formats, string> = {
   text: 'must not contain control characters, line breaks, bidirectional overrides or unpaired surrogates',
   'multiline-text': 'must not contain control characters other than line breaks, bidirectional overrides or unpaired surrogates',
-  'picture-url': 'must be an http or https URL of a host name with a dot, without user and password'
+  'picture-url': 'must be an http or https URL of a host name with a dot, without user and password',
+  'one-time-code': 'must have six digits'
 }
 
 /** At least one character that is no white space. */
@@ -43,7 +46,8 @@ export const notBlank = '\\S'
 export const documentedPatterns: Record<keyof typeof formats, (isRequired: boolean) => string> = {
   text: (isRequired) => textWithout('\\x00-\\x1f\\x7f-\\x9f', isRequired),
   'multiline-text': (isRequired) => textWithout('\\x00-\\x09\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f', isRequired),
-  'picture-url': () => '^[Hh][Tt][Tt][Pp][Ss]?://'
+  'picture-url': () => '^[Hh][Tt][Tt][Pp][Ss]?://',
+  'one-time-code': () => '^([^0-9]*[0-9]){6}[^0-9]*$'
 }
 const textWithout = (refused: string, isRequired: boolean) =>
   isRequired ? `^[^${refused}]*[^\\s${refused}][^${refused}]*$` : `^[^${refused}]*$`

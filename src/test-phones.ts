@@ -1,4 +1,5 @@
-import { canonicalPhone, marketIds, markets, type MarketId } from './markets.js'
+import { marketIds, markets, type MarketId } from './markets.js'
+import { canonicalPhone } from './phone/phone-number.js'
 
 /** The numbers of TEST_PHONES in E.164: their market, and the code that always works. */
 export type TestPhones = ReadonlyMap<string, { market: MarketId, code: string }>

@@ -3,7 +3,7 @@ import { drizzle } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
-import { SmsRefused, SmsUncertain } from '../src/auth/sms/index.js'
+import { SmsRefused, SmsUncertain, type SmsSender } from '../src/auth/sms/index.js'
 import { problem } from '../src/errors.js'
 import { loggerOptions, outageLog, serializeError } from '../src/logger.js'
 import { newPhone, testDatabase, testRedis, testService, type Json } from './helpers/service.js'
@@ -135,7 +135,9 @@ t.test('a dependency is told once when it goes and once when it is back, however
   ])
 })
 
-t.test('each auth event is one line that says what, who, from where and in which request', async (t) => {
+const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
+
+t.test('each auth event is one line that says what, who, from where, in which request and in which trace', async (t) => {
   const failing = { now: false }
   const service = await testService(t, {
     env: { LOG_LEVEL: 'info' },
@@ -147,8 +149,10 @@ t.test('each auth event is one line that says what, who, from where and in which
     }
   })
   const events = async (requestId: string, request: (headers: Record<string, string>) => Promise<unknown>) => {
-    await request({ 'x-request-id': requestId })
-    return service.log.map((line) => JSON.parse(line) as Json).filter(({ request_id: id, level }) => id === requestId && level === 30)
+    await request({ 'x-request-id': requestId, traceparent })
+    const lines = service.log.map((line) => JSON.parse(line) as Json).filter(({ request_id: id, level }) => id === requestId && level === 30)
+    t.strictSame(lines.map((line) => line.traceparent), lines.map(() => traceparent), requestId)
+    return lines
   }
   const phone = newPhone('us')
   const masked = `+1•••••••${phone.slice(-2)}`
@@ -158,7 +162,7 @@ t.test('each auth event is one line that says what, who, from where and in which
   failing.now = true
   t.match(await events('failed', send), [{ event: 'sms_failed', phone: masked, client, request_id: 'failed' }])
   failing.now = false
-  t.match(await events('sent', send), [{ event: 'code_sent', phone: masked, client, request_id: 'sent' }])
+  t.match(await events('sent', send), [{ event: 'code_sent', phone: masked, client, request_id: 'sent', message_id: service.sms.at(-1)?.id }])
   t.match(await events('limit', send), [{ event: 'limit_hit', phone: masked, client, request_id: 'limit', limit: 'too_soon' }])
   const code = service.codeOf(phone)
   t.match(await events('wrong', (headers) => service.request('POST', '/auth/verify-code', {
@@ -180,9 +184,23 @@ t.test('each auth event is one line that says what, who, from where and in which
     [{ event: 'account_deleted', user_id: user.id, phone: `+996•••••••${other.slice(-2)}`, client, request_id: 'deleted' }])
 })
 
+t.test('a malformed traceparent reaches no line, and none is missing without it', async (t) => {
+  const contexts: unknown[] = []
+  const sms: SmsSender = async (_message, context) => { contexts.push(context) }
+  const service = await testService(t, { overrides: { sms } })
+  for (const header of [traceparent, `${traceparent}-${'x'.repeat(50)}`, '+996555123456']) {
+    await service.request('POST', '/auth/send-verification', { body: { phone: newPhone() }, headers: { traceparent: header } })
+  }
+  await service.send(newPhone())
+
+  const lines = service.log.map((line) => JSON.parse(line) as Json).filter(({ event }) => event === 'code_sent')
+  t.strictSame(lines.map((line) => line.traceparent), [traceparent, undefined, undefined, undefined])
+  t.strictSame(contexts, [traceparent, undefined, undefined, undefined].map((value) => ({ traceparent: value })))
+})
+
 t.test('an answer of 500 and above is one line with its cause, at info too', async (t) => {
   const service = await testService(t, { env: { LOG_LEVEL: 'info' }, overrides: { newNonce: () => { throw new Error(`no nonce for ${phone}`) } } })
-  await service.request('POST', '/api/v1/auth/send-verification', { body: { phone: newPhone() }, headers: { 'x-request-id': 'bug' } })
+  await service.request('POST', '/api/v1/auth/send-verification', { body: { phone: newPhone() }, headers: { 'x-request-id': 'bug', traceparent } })
   const lines = service.log.map((line) => JSON.parse(line) as Json).filter(({ request_id: id }) => id === 'bug')
   t.equal(lines.length, 1)
   const { time, pid, hostname, err, msg, ...line } = lines[0]
@@ -194,7 +212,8 @@ t.test('an answer of 500 and above is one line with its cause, at info too', asy
     method: 'POST',
     route: '/api/v1/auth/send-verification',
     client: '127.0.0.1',
-    request_id: 'bug'
+    request_id: 'bug',
+    traceparent
   })
   t.match(err, { type: 'Error', message: 'no nonce for •', stack: /^ {4}at / })
 })

@@ -3,7 +3,9 @@ import type { FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify
 import Negotiator from 'negotiator'
 import { clientAddress } from '../client-address.js'
 import { isProblem, problem } from '../errors.js'
+import { readTraceparent } from '../http/traceparent.js'
 import { formatPhone, languages, type Language } from '../markets.js'
+import { withoutSeparators } from '../phone/phone-number.js'
 import { displayName } from '../users/schemas.js'
 import { logoutSchema, marketsSchema, sendVerificationSchema, supportedMarkets, verifyCodeSchema, verifyTokenSchema } from './schemas.js'
 import type { AuthService } from './service.js'
@@ -29,9 +31,11 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
   })
 
   app.post('/send-verification', { schema: sendVerificationSchema, onRequest: app.limitAddress }, async (request) => {
-    const { phone, language } = request.body
+    const { phone, market, language } = request.body
     const wanted = language ?? acceptedLanguage(request.headers['accept-language'])
-    const sent = await auth.sendCode(phone, wanted, clientAddress(request), audit(request))
+    const traceparent = readTraceparent(request.headers.traceparent)
+    const asked = { phone, market, language: wanted, clientIp: clientAddress(request), traceparent }
+    const sent = await auth.sendCode(asked, audit(request))
     return {
       success: true as const,
       message: 'A code is on its way by SMS.',
@@ -46,8 +50,9 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
   })
 
   app.post('/verify-code', { schema: verifyCodeSchema, onRequest: app.limitAddress }, async (request) => {
-    const { phone, verification_code: code } = request.body
-    const { user, isNew, market, sessionStart } = await auth.verifyCode(phone, code, clientAddress(request), audit(request))
+    const { phone, market: named, verification_code: typed } = request.body
+    const guess = { phone, market: named, code: withoutSeparators(typed), clientIp: clientAddress(request) }
+    const { user, isNew, market, sessionStart } = await auth.verifyCode(guess, audit(request))
     const { token, expiresInSeconds } = app.signToken({ id: user.id, market, sessionStart })
     return {
       success: true as const,

@@ -2,15 +2,24 @@ import { Type } from 'typebox'
 import { answer, guarded, header, limited } from '../answers.js'
 import { problems } from '../errors.js'
 import { defaultMarket, marketIds, markets } from '../markets.js'
-import { LanguageSchema, OpenLanguage, OpenMarket } from '../phone/schemas.js'
+import { LanguageSchema, MarketIdSchema, OpenLanguage, OpenMarket } from '../phone/schemas.js'
 import { done, DoneSchema, Int32, Nullable, openOneOf, True, UserId } from '../schemas.js'
 
 const tags = ['auth']
 
+/** Longest number or code as it is typed or pasted, in characters. */
+const maxTyped = 64
+
 const Phone = Type.String({
   minLength: 1,
-  maxLength: 32,
-  description: 'With its country code. Spaces, `-`, `(` and `)` do not count, and the `+` may be missing.'
+  maxLength: maxTyped,
+  description: 'With its country code, whose `+` may be `00` or missing, or a national number of `market`. Spaces, dashes, dots, ' +
+    'parentheses and invisible characters do not count.'
+})
+const Code = Type.String({
+  maxLength: maxTyped,
+  format: 'one-time-code',
+  description: 'Six digits. Spaces, dashes, dots, parentheses and invisible characters do not count.'
 })
 
 /** Headers take any value: one that means nothing counts as none. */
@@ -83,7 +92,7 @@ export const sendVerificationSchema = {
     'of the body, else of `Accept-Language`, else that of the account or the market.',
   tags,
   headers: Type.Object({ ...acceptLanguage, ...requestId }),
-  body: Type.Object({ phone: Phone, language: Type.Optional(LanguageSchema) },
+  body: Type.Object({ phone: Phone, market: Type.Optional(MarketIdSchema), language: Type.Optional(LanguageSchema) },
     { title: 'CodeRequest', examples: [{ phone: '+996 555 123 456' }] }),
   response: limited({
     200: answer(CodeSentSchema, 'A code is on its way.', {
@@ -97,7 +106,7 @@ export const sendVerificationSchema = {
       retry_after: 60
     }),
     ...problems(['bad_request', 'payload_too_large', 'unsupported_media_type', 'invalid_request', 'unsupported_phone',
-      'resend_too_soon', 'too_many_sends', 'rate_limited', 'sms_failed', 'unavailable'])
+      'opted_out', 'resend_too_soon', 'too_many_sends', 'rate_limited', 'sms_failed', 'unavailable'])
   })
 }
 
@@ -107,10 +116,8 @@ export const verifyCodeSchema = {
   description: 'A code is good once. A number that nobody has logged in with before becomes an account.',
   tags,
   headers: Type.Object(requestId),
-  body: Type.Object({
-    phone: Phone,
-    verification_code: Type.String({ pattern: '^[0-9]{6}$', description: 'The six digits of the message.' })
-  }, { title: 'LoginRequest', examples: [{ phone: '+996 555 123 456', verification_code: '483920' }] }),
+  body: Type.Object({ phone: Phone, market: Type.Optional(MarketIdSchema), verification_code: Code },
+    { title: 'LoginRequest', examples: [{ phone: '+996 555 123 456', verification_code: '483920' }] }),
   response: limited({
     200: answer(LoginSchema, 'Signed in.', {
       success: true,

@@ -2,13 +2,14 @@ import { randomUUID } from 'node:crypto'
 import type { Config } from '../config.js'
 import { isProblem, problem } from '../errors.js'
 import type { Audit } from '../logger.js'
-import { canonicalPhone, isLanguage, markets, parsePhone, type Language, type MarketId } from '../markets.js'
+import { isLanguage, markets, type Language, type MarketId } from '../markets.js'
 import type { Database } from '../plugins/database.js'
 import type { User, UsersRepository } from '../users/repository.js'
 import { deriveCode, digestCode, phoneKey, testPhoneKey } from './code.js'
 import type { CodeStore, Issued } from './code-store.js'
 import type { LogoutMarks } from './logout-marks.js'
-import { SmsRefused, SmsUnsupported, type SmsSender } from './sms/index.js'
+import { phoneReader, sendFailure, type Guess, type SendRequest } from './phone-input.js'
+import { SmsRefused, type SmsContext, type SmsSender } from './sms/index.js'
 import { smsText } from './sms/text.js'
 import type { SmsGuard } from './sms-guard.js'
 import { leewaySeconds, type AuthenticatedUser } from './token.js'
@@ -39,19 +40,13 @@ export type AuthService = ReturnType<typeof authService>
 /** The flow of a login, free of HTTP. */
 export function authService (config: Config, { db, users, codes, marks, guesses, guard, daily, sms, clock, newNonce }: AuthPorts) {
   const { codeSecret, testPhones } = config
+  const readPhone = phoneReader(config)
   const keyOf = (phone: string) => (testPhones.has(phone) ? testPhoneKey : phoneKey)(codeSecret, phone)
 
   const knownMs = (config.sessionMaxSeconds + knownBeyondSessionSeconds) * 1000
   /** Whether the pumping guard passes the number of an account: its owner has proved it, and has logged in recently. */
   const isKnown = (account: Pick<User, 'isVerified' | 'lastLogin'> | undefined, now: number) =>
     account?.isVerified === true && account.lastLogin !== null && now - account.lastLogin.getTime() <= knownMs
-
-  /** Reads a number; `testCode` is the fixed code of a test number, which need not be one that is in use. */
-  function readPhone (input: string): { phone: string, market: MarketId, testCode?: string } {
-    const phone = canonicalPhone(input)
-    const test = phone && testPhones.get(phone)
-    return test ? { phone, market: test.market, testCode: test.code } : parsePhone(input)
-  }
 
   /** Asks the pumping guard about a send that is issued. Throws too_many_sends. */
   async function passGuard (send: Send, audit: Audit) {
@@ -88,24 +83,26 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
     }
   }
 
-  /** Hands the message of a send that is issued to the provider. Throws too_many_sends, sms_failed, unsupported_phone. */
-  async function deliver (send: Send, language: Language, userId: number | undefined, audit: Audit) {
+  /** Hands the message of a send that is issued to the provider. Throws too_many_sends, sms_failed, unsupported_phone, opted_out. */
+  async function deliver ({ language, userId, context, ...send }: Send & Delivery, audit: Audit) {
     const { phone, market, key, issued } = send
     const place = await admit(send, audit)
+    const id = randomUUID()
     try {
       const text = smsText(config, language, deriveCode(codeSecret, phone, issued.nonce))
-      await sms({ id: randomUUID(), to: phone, text, market, language })
+      await sms({ id, to: phone, text, market, language }, context)
     } catch (cause) {
-      audit('sms_failed', { userId, phone })
+      const failure = sendFailure(cause)
+      audit('sms_failed', { userId, phone }, { message_id: id, reason: failure.problemCode })
       // After a time-out the message may still arrive: then its code must work.
       if (cause instanceof SmsRefused) {
         await codes.takeBack(key, issued)
         await guard?.release(send)
         if (place) await daily?.giveBack(place)
       }
-      throw problem(cause instanceof SmsUnsupported ? 'unsupported_phone' : 'sms_failed', { cause })
+      throw failure
     }
-    audit('code_sent', { userId, phone }, { market, language })
+    audit('code_sent', { userId, phone }, { message_id: id, market, language })
   }
 
   /** Counts a login of an unknown number with the pumping guard, once a day. */
@@ -124,12 +121,11 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
 
   return {
     /**
-     * Sends a code to a number; a code that is still alive is sent again. `language` is what the request asks for. To a test
-     * number nothing is sent.
-     * Throws invalid_request, unsupported_phone, resend_too_soon, too_many_sends, sms_failed, unavailable.
+     * Sends a code to a number; a code that is still alive is sent again. To a test number nothing is sent.
+     * Throws invalid_request, unsupported_phone, opted_out, resend_too_soon, too_many_sends, sms_failed, unavailable.
      */
-    async sendCode (input: string, language: Language | undefined, clientIp: string, audit: Audit) {
-      const { phone, market, testCode } = readPhone(input)
+    async sendCode ({ language, clientIp, traceparent, ...asked }: SendRequest, audit: Audit) {
+      const { phone, market, testCode } = readPhone(asked.phone, asked.market)
       const account = await users.findByPhone(phone)
       const who = { userId: account?.id, phone }
       if (testCode) audit('test_phone', who, { action: 'send' })
@@ -149,7 +145,8 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
       if (!testCode) {
         const stored = account?.language
         const spoken = language ?? (isLanguage(stored) ? stored : markets[market].language)
-        await deliver({ phone, market, client, key, issued, now, isKnown: known }, spoken, account?.id, audit)
+        const send = { phone, market, client, key, issued, now, isKnown: known }
+        await deliver({ ...send, language: spoken, userId: account?.id, context: { traceparent } }, audit)
       }
       return { phone, market, language: language ?? markets[market].language, expiresInSeconds: Math.ceil((issued.expiresAt - now) / 1000) }
     },
@@ -159,8 +156,8 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
      * Throws invalid_request, unsupported_phone, invalid_code, unavailable; rate_limited for a client IP with too many wrong
      * guesses, and after many logins and logouts within seconds.
      */
-    async verifyCode (input: string, code: string, clientIp: string, audit: Audit) {
-      const { phone, market, testCode } = readPhone(input)
+    async verifyCode ({ code, clientIp, ...asked }: Guess, audit: Audit) {
+      const { phone, market, testCode } = readPhone(asked.phone, asked.market)
       if (testCode) audit('test_phone', { phone }, { action: 'verify' })
       const { settle } = await beginGuess(phone, clientIp, audit)
       const key = keyOf(phone)
@@ -227,6 +224,12 @@ interface Send {
   issued: Issued
   now: number
   isKnown: boolean
+}
+
+interface Delivery {
+  language: Language
+  userId: number | undefined
+  context: SmsContext
 }
 
 /** Whole seconds since the epoch; 0 where there is no time. */

@@ -61,6 +61,7 @@ export function sendProblem (error: unknown, request: FastifyRequest, reply: Fas
       route: request.routeOptions.url,
       client: clientAddress(request),
       request_id: request.id,
+      traceparent: request.headers.traceparent,
       err: answer.cause
     })
   }

@@ -233,7 +233,7 @@ t.test('what cannot be a code is refused by its form and costs no attempt', asyn
   const phone = newPhone()
   await service.send(phone)
   const code = service.codeOf(phone)
-  for (const given of [Number(code), `${code} `, code.slice(1), `${code}0`, '', null, '１２３４５６', [code]]) {
+  for (const given of [Number(code), `${code}\n`, code.slice(1), `${code}0`, '', null, '１２３４５６', [code]]) {
     const { status, body } = await service.request('POST', '/api/v1/auth/verify-code', { body: { phone, verification_code: given } })
     t.strictSame([status, body.code, body.errors[0].field], [422, 'invalid_request', '/verification_code'], JSON.stringify(given).replace(code, 'the code'))
   }

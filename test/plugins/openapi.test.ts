@@ -6,6 +6,7 @@ import { connect } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
+import { SmsOptedOut } from '../../src/auth/sms/index.js'
 import { documentedPatterns, formats } from '../../src/schemas.js'
 import { mint } from '../helpers/forge.js'
 import { head } from '../helpers/raw.js'
@@ -249,7 +250,7 @@ t.test('every problem that a route documents is answered as documented', async (
   for (const { id, path, op } of service.operations) {
     const has = (code: string) => codesOf(op).includes(code)
     const body = op.requestBody?.content['application/json'].example
-    if (has('bad_request')) await check(service, id, 'bad_request', op.security ? { headers: { authorization: 'Bearer' } } : { body: '{' })
+    if (has('bad_request')) await check(service, id, 'bad_request', op.security ? { headers: { authorization: 'Bearer a b' } } : { body: '{' })
     if (has('token_missing')) await check(service, id, 'token_missing', {})
     if (has('invalid_token')) await check(service, id, 'invalid_token', { token: 'not.a.token' })
     if (has('not_found')) await check(service, id, 'not_found', { token })
@@ -304,6 +305,8 @@ t.test('every problem that a route documents is answered as documented', async (
 
   const mute = await documentedService(t, { overrides: { sms: async () => { throw new Error('no provider') } } })
   await check(mute, 'sendVerification', 'sms_failed', {})
+  const stopped = await documentedService(t, { overrides: { sms: async () => { throw new SmsOptedOut('STOP') } } })
+  await check(stopped, 'sendVerification', 'opted_out', {})
 
   const alone = await documentedService(t, { env: { DATABASE_URL: 'postgres://127.0.0.1:9/none', REDIS_URL: 'redis://127.0.0.1:9' } })
   const exp = Math.floor(Date.now() / 1000) + 60

@@ -45,7 +45,7 @@ const routes: Route[] = [
 ]
 
 const codes = ['bad_request', 'invalid_code', 'token_missing', 'invalid_token', 'not_found', 'method_not_allowed', 'address_limit', 'payload_too_large',
-  'unsupported_media_type', 'headers_too_large', 'invalid_request', 'unsupported_phone', 'resend_too_soon', 'too_many_sends']
+  'unsupported_media_type', 'headers_too_large', 'invalid_request', 'unsupported_phone', 'opted_out', 'resend_too_soon', 'too_many_sends']
 
 const phones = Array.from({ length: 40 }, (_, i) => newPhone(i % 2 ? 'kg' : 'us'))
 const spellings = phones.flatMap((phone) => [phone, phone.slice(1), `${phone.slice(0, 4)} (${phone.slice(4, 7)}) ${phone.slice(7)}`])
@@ -58,15 +58,15 @@ const wrongValue: Arbitrary<unknown> = fc.oneof(oddText, fc.jsonValue({ maxDepth
 
 /** Values that a schema accepts, and those at its edges. */
 function fitting (name: string, schema: TSchema): Arbitrary<unknown> {
-  const { type, enum: choices, pattern, format, maxLength = 100 } = schema as {
-    type?: string | string[], enum?: unknown[], pattern?: string, format?: string, maxLength?: number
+  const { type, enum: choices, format, maxLength = 100 } = schema as {
+    type?: string | string[], enum?: unknown[], format?: string, maxLength?: number
   }
   if (name === 'phone') return fc.constantFrom(...spellings)
   if (choices) return fc.constantFrom(...choices)
   if (Array.isArray(type)) return fc.oneof(...type.map((one) => fitting(name, { ...schema, type: one })))
   if (type === 'boolean') return fc.boolean()
   if (type === 'null') return fc.constant(null)
-  if (pattern === '^[0-9]{6}$') return fc.stringMatching(/^[0-9]{6}$/)
+  if (format === 'one-time-code') return fc.stringMatching(/^[0-9]{6}$/)
   if (format === 'picture-url') return fc.webUrl({ withQueryParameters: true })
   const edges = ['', ' ', '\0', 'a\0b', '\ud800', 'x\udfff', '😀'.repeat(maxLength), '😀'.repeat(maxLength + 1), 'a'.repeat(maxLength), 'a'.repeat(maxLength + 1)]
   return fc.oneof(

@@ -4,7 +4,7 @@ import type { SmsSender } from './port.js'
 import { twilioSms } from './twilio.js'
 import { webhookSms } from './webhook.js'
 
-export { SmsRefused, SmsUncertain, SmsUnsupported, type SmsMessage, type SmsSender } from './port.js'
+export { SmsOptedOut, SmsRefused, SmsUncertain, SmsUnsupported, type SmsContext, type SmsMessage, type SmsSender } from './port.js'
 
 /** A new provider is a file of its own and an entry here. */
 const providers = { console: consoleSms, webhook: webhookSms, twilio: twilioSms }

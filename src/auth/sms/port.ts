@@ -10,14 +10,22 @@ export interface SmsMessage {
   language: Language
 }
 
-/** Hands one message to a provider. Throws SmsRefused, SmsUnsupported or SmsUncertain. */
-export type SmsSender = (message: SmsMessage) => Promise<void>
+export interface SmsContext {
+  /** Of the request that the message belongs to (W3C Trace Context). */
+  traceparent?: string | undefined
+}
+
+/** Hands one message to a provider. Throws SmsRefused, SmsUnsupported, SmsOptedOut or SmsUncertain. */
+export type SmsSender = (message: SmsMessage, context?: SmsContext) => Promise<void>
 
 /** The provider did not take the message: it will not arrive. */
 export class SmsRefused extends Error {}
 
 /** The provider did not take it because no SMS reaches this number. */
 export class SmsUnsupported extends SmsRefused {}
+
+/** The provider did not take it because the person has opted out of messages. */
+export class SmsOptedOut extends SmsRefused {}
 
 /** The provider did not answer, or not in time: the message may still arrive. */
 export class SmsUncertain extends Error {}

@@ -1,10 +1,12 @@
 import type { ClientOpts } from 'twilio'
 import type { Config } from '../../config.js'
 import { undelivered, whyUnreachable } from './connection.js'
-import { SmsRefused, SmsUnsupported, type SmsSender } from './port.js'
+import { SmsOptedOut, SmsRefused, SmsUnsupported, type SmsSender } from './port.js'
 
 /** Codes of Twilio's error dictionary for numbers that no SMS reaches: invalid, unreachable, a short code, no mobile, a landline. */
 const badNumberCodes = new Set([21211, 21214, 21265, 21614, 21635])
+/** The person has texted STOP to the sender. */
+const optedOutCode = 21610
 
 interface Request {
   method: string
@@ -59,6 +61,7 @@ export function twilioSms (config: Config, fetch: typeof globalThis.fetch = glob
       // The message of such an error quotes the number.
       if (status !== undefined) {
         const reason = `Twilio answered ${status}, error ${Number(code)}`
+        if (Number(code) === optedOutCode) throw new SmsOptedOut(reason)
         throw badNumberCodes.has(Number(code)) ? new SmsUnsupported(reason) : new SmsRefused(reason)
       }
       throw undelivered('Twilio', cause)

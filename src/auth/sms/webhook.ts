@@ -1,9 +1,32 @@
 import { Webhook } from 'standardwebhooks'
 import type { Config } from '../../config.js'
 import { undelivered } from './connection.js'
-import { SmsRefused, SmsUncertain, type SmsSender } from './port.js'
+import { SmsOptedOut, SmsRefused, SmsUncertain, SmsUnsupported, type SmsSender } from './port.js'
 
 const tries = 2
+
+/** Longest body of a refusal that is read, in bytes. */
+const maxRefusalBytes = 4096
+
+/** The error of a response that refuses a message; a 422 with a reason refuses the number for good (CONTRACT, section 8). */
+async function refusal (response: Response): Promise<SmsRefused> {
+  const text = `the webhook responded ${response.status}`
+  const reason = response.status === 422 ? await reasonOf(response).catch(() => undefined) : undefined
+  if (reason === 'opted_out') return new SmsOptedOut(text)
+  return reason === 'unsupported' ? new SmsUnsupported(text) : new SmsRefused(text)
+}
+
+/** The reason in the JSON of a response. Throws for any other body. */
+async function reasonOf ({ body }: Response): Promise<unknown> {
+  const chunks: Uint8Array[] = []
+  let bytes = 0
+  for await (const chunk of body ?? []) {
+    chunks.push(chunk)
+    bytes += chunk.length
+    if (bytes > maxRefusalBytes) throw new Error('too long')
+  }
+  return (JSON.parse(Buffer.concat(chunks).toString()) as { reason?: unknown }).reason
+}
 
 /**
  * Posts each message to SMS_WEBHOOK_URL, signed after Standard Webhooks 1.0.0. A connection error or a 5xx is tried once
@@ -13,7 +36,7 @@ export function webhookSms ({ smsWebhookUrl, smsWebhookSecret, smsTimeoutMs }: C
   const url = smsWebhookUrl as string
   const webhook = new Webhook(smsWebhookSecret as string)
 
-  return async (message) => {
+  return async (message, { traceparent } = {}) => {
     const body = JSON.stringify(message)
     const timestamp = new Date()
     const signal = AbortSignal.timeout(smsTimeoutMs)
@@ -31,12 +54,15 @@ export function webhookSms ({ smsWebhookUrl, smsWebhookSecret, smsTimeoutMs }: C
             'content-type': 'application/json',
             'webhook-id': message.id,
             'webhook-timestamp': String(Math.floor(timestamp.getTime() / 1000)),
-            'webhook-signature': webhook.sign(message.id, timestamp, body)
+            'webhook-signature': webhook.sign(message.id, timestamp, body),
+            ...(traceparent !== undefined && { traceparent })
           }
         })
-        await response.body?.cancel()
-        if (response.ok) return
-        failure = failed(new SmsRefused(`the webhook answered ${response.status}`))
+        const refused = response.ok ? undefined : await refusal(response)
+        // The status is the outcome, whatever becomes of the rest of the body.
+        await response.body?.cancel().catch(() => undefined)
+        if (!refused) return
+        failure = failed(refused)
         if (response.status < 500) break
       } catch (cause) {
         failure = failed(undelivered('the webhook', cause))

@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
-import { smsSender, SmsRefused, SmsUncertain, SmsUnsupported, type SmsMessage } from '../../../src/auth/sms/index.js'
+import { smsSender, SmsOptedOut, SmsRefused, SmsUncertain, SmsUnsupported, type SmsMessage } from '../../../src/auth/sms/index.js'
 import { twilioSms } from '../../../src/auth/sms/twilio.js'
 import { loadConfig } from '../../../src/config.js'
 import { problemOf } from '../../helpers/answers.js'
@@ -27,7 +27,7 @@ const unreachable = (code: string) => new TypeError('fetch failed', { cause: Obj
 
 /** What became of a message. */
 const outcome = (sent: Promise<void>) => sent.then(() => 'accepted', (error: unknown) =>
-  error instanceof SmsUnsupported ? 'unsupported' : error instanceof SmsRefused ? 'refused' : error instanceof SmsUncertain ? 'uncertain' : error)
+  error instanceof SmsUnsupported ? 'unsupported' : error instanceof SmsOptedOut ? 'opted out' : error instanceof SmsRefused ? 'refused' : error instanceof SmsUncertain ? 'uncertain' : error)
 
 type Behaviour = (response: ServerResponse, form: URLSearchParams) => void
 const json = (response: ServerResponse, status: number, body: object) =>
@@ -132,7 +132,7 @@ t.test('a number that no SMS reaches is told apart from all other refusals, none
     [400, 21212, 'refused'], // the sender is invalid
     [400, 21606, 'refused'], // the sender takes no part in SMS
     [400, 21608, 'refused'], // a trial account
-    [400, 21610, 'refused'], // the person has opted out
+    [400, 21610, 'opted out'], // the person has texted STOP
     [400, 21612, 'refused'], // no route between the two
     [429, 20429, 'refused'], // too many requests
     [404, 20404, 'refused'],
@@ -258,7 +258,8 @@ t.test('over HTTP a code that Twilio sent signs in', async (t) => {
 t.test('over HTTP a bad number is 422 unsupported_phone and any other refusal 502; both leave nothing of the send', async (t) => {
   const service = await serviceWith(t, { CODE_SENDS_PER_HOUR: '1', SMS_GUARD_BLOCK_SENDS: '2' }, error(400, 21614), error(400, 21408), created)
   const phone = newPhone()
-  t.strictSame(...problemOf(await service.send(phone), 422, 'Unprocessable Entity', 'unsupported_phone'))
+  t.strictSame(...problemOf(await service.send(phone), 422, 'Unprocessable Entity', 'unsupported_phone',
+    { errors: [{ field: '/phone', message: 'receives no messages: use another mobile number' }] }))
   t.strictSame(await service.redis.keys('code:*'), [])
   t.strictSame(...problemOf(await service.send(phone), 502, 'Bad Gateway', 'sms_failed'))
   t.strictSame(await service.redis.keys('code:*'), [])

@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers'
 import { Webhook } from 'standardwebhooks'
 import t, { type Test } from 'tap'
 import { Compile } from 'typebox/compile'
-import { smsSender, SmsRefused, SmsUncertain, type SmsMessage } from '../../../src/auth/sms/index.js'
+import { smsSender, SmsOptedOut, SmsRefused, SmsUncertain, SmsUnsupported, type SmsMessage } from '../../../src/auth/sms/index.js'
 import { loadConfig } from '../../../src/config.js'
 import { freePort } from '../../helpers/free-port.js'
 
@@ -31,7 +31,7 @@ const senderTo = (url: string, timeoutMs = 30_000) => smsSender(loadConfig({
 
 /** What became of a message. */
 const outcome = (sent: Promise<void>) => sent.then(() => 'accepted', (error: unknown) =>
-  error instanceof SmsRefused ? 'refused' : error instanceof SmsUncertain ? 'uncertain' : error)
+  error instanceof SmsOptedOut ? 'opted out' : error instanceof SmsUnsupported ? 'unsupported' : error instanceof SmsRefused ? 'refused' : error instanceof SmsUncertain ? 'uncertain' : error)
 
 type Behaviour = (response: ServerResponse, request: IncomingMessage) => void
 const answer = (status: number, headers: Record<string, string> = {}): Behaviour => (response) => response.writeHead(status, headers).end('the answer of a provider')
@@ -148,6 +148,36 @@ t.test('a 4xx has refused and is not tried again', async (t) => {
     t.equal(await outcome(senderTo(url)(message)), 'refused', String(status))
     t.equal(seen.length, 1)
   }
+})
+
+t.test('a 422 with a reason refuses the number, any other body of a 422 this message alone', async (t) => {
+  const responds = (status: number, body: string): Behaviour => (response) => response.writeHead(status).end(body)
+  for (const [behaviour, expected] of [
+    [responds(422, '{"reason":"opted_out"}'), 'opted out'],
+    [responds(422, '{"reason": "unsupported", "more": 1}'), 'unsupported'],
+    [responds(422, '{"reason":"another"}'), 'refused'],
+    [responds(422, '{}'), 'refused'],
+    [responds(422, 'null'), 'refused'],
+    [responds(422, ''), 'refused'],
+    [responds(422, `{"reason":"opted_out"${' '.repeat(5000)}}`), 'refused'],
+    [responds(400, '{"reason":"opted_out"}'), 'refused'],
+    [(response) => { response.writeHead(422, { 'content-length': '100' }).write('{', () => response.destroy()) }, 'refused']
+  ] as Array<[Behaviour, string]>) {
+    const { url, seen } = await provider(t, behaviour)
+    t.equal(await outcome(senderTo(url)(message)), expected)
+    t.equal(seen.length, 1)
+  }
+  const { url } = await provider(t, (response) => response.writeHead(422).write('{'))
+  t.equal(await outcome(senderTo(url, 100)(message)), 'refused', 'a body that does not end')
+})
+
+t.test('a message carries the traceparent of its request, in both tries, or none', async (t) => {
+  const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
+  const { url, seen } = await provider(t, answer(500), answer(200), answer(200))
+
+  await senderTo(url)(message, { traceparent })
+  await senderTo(url)(message, {})
+  t.strictSame(seen.map(({ headers }) => headers.traceparent), [traceparent, traceparent, undefined])
 })
 
 t.test('a redirect is a refusal: it is neither followed nor tried again', async (t) => {
