@@ -1,4 +1,5 @@
 import { ConfigError } from './config.js'
+import { WrongShape } from './db/users-shape.js'
 
 /** Ends the process with one line for each thing that is wrong. */
 export function fail (...lines: string[]): never {
@@ -8,7 +9,7 @@ export function fail (...lines: string[]): never {
 
 /** What to say of an error at the start: its problems, or one line that names the cause. */
 export function explain (error: unknown): string[] {
-  if (error instanceof ConfigError) return error.problems
+  if (error instanceof ConfigError || error instanceof WrongShape) return error.problems
   const { code, message } = error as NodeJS.ErrnoException
   return [code === 'EADDRINUSE' ? 'the port is in use, set PORT to another one' : message.replace(/\n.*/s, '')]
 }

@@ -9,8 +9,8 @@ import ts from 'typescript'
 
 /** Downward only: a file may import files of a layer below, and of its own folder. The first match counts. */
 const layers: Array<[path: RegExp, layer: number]> = [
-  [/^(server|dev|migrate|openapi)\.ts$/, 7],
-  [/^(serve|dev-playground)\.ts$/, 6],
+  [/^(server|dev|migrate|openapi|doctor)\.ts$/, 7],
+  [/^(serve|dev-playground)\.ts$|^doctor\//, 6],
   [/^(app|cluster)\.ts$/, 5],
   // The words of the messages, like those of markets: the configuration is held against them at the start.
   [/^auth\/sms\/text\.ts$|^(messages|phone)\//, 1],
@@ -18,7 +18,7 @@ const layers: Array<[path: RegExp, layer: number]> = [
   [/^config\//, 1],
   [/^users\/|^db\/migrate\.ts$|^limits\/(guesses|daily-messages)\.ts$/, 3],
   [/^(plugins|limits)\//, 2],
-  [/^(batch|config|errors|logger|markets|schemas|answers|client-address|keyed-digest|version|redis-url|start-errors|test-phones|dev-postgres)\.ts$|^(db\/(schema|turns)\.ts$|http\/|dev\/)/, 1]
+  [/^(batch|config|errors|logger|markets|schemas|answers|client-address|keyed-digest|version|redis-url|start-errors|test-phones|dev-postgres)\.ts$|^(db\/(schema|turns|users-shape|shape-watch)\.ts$|http\/|dev\/)/, 1]
 ]
 
 /** Packages that only the named files may import; a module of Node by its node: name. */
@@ -30,7 +30,7 @@ const reserved: Record<string, string[]> = {
 }
 
 /** Who may read the environment. */
-const readsEnvironment = ['server.ts', 'migrate.ts', 'dev.ts']
+const readsEnvironment = ['server.ts', 'migrate.ts', 'dev.ts', 'doctor.ts']
 
 /** Only these, and what they alone import, run where devDependencies are installed. */
 const developmentOnly = ['dev.ts', 'dev-playground.ts', 'dev-postgres.ts', 'dev/postgres-host.ts', 'dev/postgres-folder.ts']

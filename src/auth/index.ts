@@ -82,8 +82,11 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
   app.get('/markets', { schema: marketsSchema }, () => supportedMarkets)
 
   // A gateway passes on the method, headers and body of a request that is not ours to judge: nothing of it is read.
-  const guard: onRequestHookHandler = (request, reply, done) => app.authenticate(request, reply, (error) =>
-    done(isProblem(error) && error.statusCode === 400 ? problem('invalid_token') : error))
+  // It hears 200, 401 or 503, whatever is wrong with the database.
+  const guard: onRequestHookHandler = (request, reply, done) => app.authenticate(request, reply, (error) => {
+    if (error !== undefined && !isProblem(error)) return done(problem('unavailable', { cause: error }))
+    done(error?.statusCode === 400 ? problem('invalid_token') : error)
+  })
   const answer = (request: FastifyRequest, reply: FastifyReply) => {
     const { id, market } = request.user
     reply.header('x-user-id', id).header('x-user-market', market).send({ valid: true, user_id: id, market })

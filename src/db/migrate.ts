@@ -2,10 +2,10 @@ import { fileURLToPath } from 'node:url'
 import { getTableColumns, sql } from 'drizzle-orm'
 import { readMigrationFiles } from 'drizzle-orm/migrator'
 import { drizzle } from 'drizzle-orm/node-postgres'
-import type { PgTable } from 'drizzle-orm/pg-core'
 import pg from 'pg'
 import type { Transaction } from '../plugins/database.js'
-import { userAddresses, users } from './schema.js'
+import { userAddresses } from './schema.js'
+import { otherUsersTables, searchPathAdvice, usersShape, WrongShape } from './users-shape.js'
 
 const migrationsFolder = fileURLToPath(new URL('../../drizzle', import.meta.url))
 /** Any number that nobody else locks in this database: "phone" in ASCII. */
@@ -27,25 +27,26 @@ async function columnsOf (tx: Transaction, name: string) {
   return new Map(rows.map((row) => [row.name, row]))
 }
 
-/** Throws where a table of another shape stands in the way. */
+/** Throws if a table is in the way, with one line for each thing that is wrong. Returns the users table that was found. */
 async function checkTables (tx: Transaction) {
-  const expectedOf = (table: PgTable) => Object.values(getTableColumns(table))
-    .map((column) => ({ name: column.name, type: typeName(column.getSQLType()), isNotNull: column.notNull }))
+  const others = await otherUsersTables(tx)
+  const { table, issues } = await usersShape(tx)
+  if (!table && others.length > 0) throw new WrongShape([`no table users was created, as ${searchPathAdvice(others)}; nothing was changed`])
+  if (table && issues.length > 0) throw new WrongShape(issues.map((issue) => `${issue}; nothing was changed`))
+  await besideUsers(tx)
+  await checkAddresses(tx)
+  return table
+}
 
-  const found = await columnsOf(tx, 'users')
-  const missing = expectedOf(users).filter(({ name, type }) => {
-    const column = found.get(name)
-    return !column || (['id', 'phone_number'].includes(name) && column.type !== type)
-  })
-  if (found.size > 0 && missing.length > 0) {
-    throw new Error(`the table users has no fitting column ${missing.map(({ name }) => name).join(', ')}; nothing was changed`)
-  }
-
+/** Throws if user_addresses has another shape. */
+async function checkAddresses (tx: Transaction) {
   const addresses = await columnsOf(tx, 'user_addresses')
   if (addresses.size === 0) return
-  const expected = expectedOf(userAddresses)
+  const expected = Object.values(getTableColumns(userAddresses))
+    .map((column) => ({ name: column.name, type: typeName(column.getSQLType()), isNotNull: column.notNull }))
+  const fits = (name: string, found: string | undefined, type: string) => found === type || (name === 'user_id' && found === 'bigint')
   const other = expected
-    .filter(({ name, type, isNotNull }) => addresses.get(name)?.type !== type || addresses.get(name)?.isNotNull !== isNotNull)
+    .filter(({ name, type, isNotNull }) => !fits(name, addresses.get(name)?.type, type) || addresses.get(name)?.isNotNull !== isNotNull)
     .map(({ name }) => name)
   if (!addresses.get('id')?.isFilled) other.push('id')
   if (!addresses.get('user_id')?.cascades) other.push('user_id')
@@ -76,11 +77,20 @@ async function applyMigrations (tx: Transaction) {
   }
 }
 
+/** Makes room for the ids of a users table whose id is BIGINT. */
+async function widenUserId (tx: Transaction) {
+  const [id, userId] = [await columnsOf(tx, 'users'), await columnsOf(tx, 'user_addresses')]
+  if (id.get('id')?.type === 'bigint' && userId.get('user_id')?.type === 'integer') {
+    await tx.execute(sql`ALTER TABLE user_addresses ALTER COLUMN user_id TYPE bigint`)
+  }
+}
+
 /**
  * Brings the database at `url` up to date, wholly or not at all; a `users` table that is there is not touched. Harmless
- * when run again, and by several processes at once: they wait for each other. Throws with a one-line message.
+ * when run again, and by several processes at once: they wait for each other.
+ * Returns the table `users` with its schema if it was there before. Throws with a one-line message, or WrongShape.
  */
-export async function migrate (url: string): Promise<void> {
+export async function migrate (url: string): Promise<string | undefined> {
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: connectTimeoutMs })
   // The error of a connection that dies comes with the query that waits for it.
   client.on('error', () => {})
@@ -92,14 +102,15 @@ export async function migrate (url: string): Promise<void> {
     throw new Error(`PostgreSQL does not answer: ${[code, message].filter(Boolean).join(' ')}`, { cause: error })
   }
   try {
-    await drizzle({ client }).transaction(async (tx) => {
+    return await drizzle({ client }).transaction(async (tx) => {
       // All ends with the transaction, lock and settings too: behind a PgBouncer the connection serves others next.
       await tx.execute(sql`SELECT pg_advisory_xact_lock(${lockKey})`)
       // Whoever waits for a lock makes the logins behind it wait as well.
       await tx.execute(sql`SET LOCAL lock_timeout = '5s'`)
-      await besideUsers(tx)
-      await checkTables(tx)
+      const found = await checkTables(tx)
       await applyMigrations(tx)
+      await widenUserId(tx)
+      return found
     })
   } catch (error) {
     throw error instanceof Error && error.cause instanceof Error ? error.cause : error

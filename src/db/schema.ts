@@ -7,6 +7,12 @@ const userId = customType<{ data: number, driverData: number | string, notNull: 
   fromDriver: Number
 })
 
+/** TIMESTAMP in UTC, or timestamptz in a table of an earlier system: every connection sets its time zone to UTC. */
+const utcTime = customType<{ data: Date, driverData: string }>({
+  dataType: () => 'timestamp',
+  fromDriver: (value) => new Date(`${value.replace(/\+00$/, '')}+0000`)
+})
+
 /** Shared with other systems and taken as found: never add a column here. */
 export const users = pgTable('users', {
   id: userId('id').primaryKey(),
@@ -15,12 +21,12 @@ export const users = pgTable('users', {
   profileImageUrl: varchar('profile_image_url', { length: 500 }),
   isActive: boolean('is_active').default(true),
   isVerified: boolean('is_verified').default(false),
-  lastLogin: timestamp('last_login', { mode: 'date' }),
+  lastLogin: utcTime('last_login'),
   market: varchar('market', { length: 10 }).default('kg'),
   language: varchar('language', { length: 10 }).default('ru'),
   country: varchar('country', { length: 100 }).default('Kyrgyzstan'),
-  createdAt: timestamp('created_at', { mode: 'date' }).defaultNow(),
-  updatedAt: timestamp('updated_at', { mode: 'date' }).defaultNow()
+  createdAt: utcTime('created_at').default(sql`now()`),
+  updatedAt: utcTime('updated_at').default(sql`now()`)
 })
 
 export const userAddresses = pgTable('user_addresses', {

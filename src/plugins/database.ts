@@ -34,8 +34,8 @@ function openPool (config: Config, max: number) {
     query_timeout: queryTimeoutMs,
     keepAlive: true,
     application_name: 'phone-auth',
-    // The database may be set to another style, which nobody could read here.
-    onConnect: (client) => client.query("SET datestyle = 'ISO'")
+    // Dates are read in this style alone, and timestamptz columns as UTC. A PgBouncer follows both settings from server to server.
+    onConnect: (client) => client.query("SET datestyle = 'ISO'; SET timezone = 'UTC'")
   })
   // The pool does not listen to a connection in use: its death between two queries would end the process. A listener that is
   // added once the connection is in use comes too late, because pg may read that death in the same piece as the response before.

@@ -1,8 +1,10 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { sql } from 'drizzle-orm'
+import { getTableColumns, sql } from 'drizzle-orm'
 import { Type } from 'typebox'
 import { answer } from '../answers.js'
 import { users } from '../db/schema.js'
+import { WrongShape } from '../db/users-shape.js'
+import { shapeWatch } from '../db/shape-watch.js'
 import type { OutageLog } from '../logger.js'
 import { openOneOf } from '../schemas.js'
 
@@ -44,12 +46,16 @@ interface Options {
 
 /** Probes for an orchestrator: the process lives; it can serve. */
 export const healthRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { clock }) => {
-  // Asks for the table itself: a database without users cannot sign anybody in. By the connections of the active check:
-  // the load of one user cannot keep them.
-  const probe = sql`SELECT extract(epoch FROM clock_timestamp())::float8 * 1000 AS now, EXISTS (SELECT FROM ${users} WHERE ${users.id} = 0)`
+  // Reads every column that the service needs: without one of them, or the right to it, nobody can sign in. On the connections
+  // of the active check: the load of one user cannot keep them.
+  const columns = sql.join(Object.values(getTableColumns(users)).map((column) => sql`${column}`), sql`, `)
+  const probe = sql`SELECT extract(epoch FROM clock_timestamp())::float8 * 1000 AS now,
+    EXISTS (SELECT ${columns} FROM ${users} WHERE ${users.id} = 0)`
+  const checkShape = shapeWatch(app.db.check, app.log)
   let isDifferenceTold = false
 
   async function checkDatabase () {
+    await checkShape()
     const earliest = clock()
     const { rows: [row] } = await app.db.check.execute<{ now: number }>(probe)
     const { now } = row as { now: number }
@@ -63,7 +69,12 @@ export const healthRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { cl
 
   const state = (check: Promise<unknown>, outage: OutageLog) => check.then(
     () => { outage.up(); return 'up' as const },
-    (error: unknown) => { outage.down(error); return 'down' as const })
+    (error: unknown) => {
+      // PostgreSQL responds, and the shape has lines of its own.
+      if (error instanceof WrongShape) outage.up()
+      else outage.down(error)
+      return 'down' as const
+    })
 
   const check = async () => {
     const [database, redis] = await Promise.all([

@@ -70,7 +70,7 @@ t.test('a database without users is not ready, is told once, and becomes ready w
   const database = await testDatabase(t, { isEmpty: true })
   const { request, log } = await testService(t, { database })
   for (let probe = 0; probe < 5; probe++) t.equal((await request('GET', '/health/ready')).status, 503)
-  t.equal(log.filter((line) => JSON.parse(line).event === 'dependency_down').length, 1)
+  t.equal(log.filter((line) => JSON.parse(line).event === 'users_shape').length, 1)
   await migrate(database.url)
   t.equal((await request('GET', '/health/ready')).status, 200)
 })
