@@ -4,10 +4,12 @@ import { writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { examine } from '../../src/doctor/index.js'
+import { claimsOf } from '../helpers/forge.js'
 import { freePort } from '../helpers/free-port.js'
 import { until } from '../helpers/server-process.js'
 import { program, temporaryFolder } from '../helpers/servers.js'
-import { newPhone, testDatabase, testService } from '../helpers/service.js'
+import { newPhone, productionEnv, testDatabase, testRedis, testService } from '../helpers/service.js'
 
 const clients = 32
 /** Of twelve requests each. */
@@ -80,4 +82,28 @@ t.test('behind PgBouncer 1.18 in transaction mode, without prepared statements, 
   await Promise.all(Array.from({ length: clients }, client))
   t.strictSame(errors, [])
   t.ok(count >= 5000)
+})
+
+t.test('behind PgBouncer 1.18 timestamptz columns hold the right moments in a database of another time zone', async (t) => {
+  const database = await testDatabase(t)
+  await database.sql(`ALTER TABLE users ALTER COLUMN last_login TYPE TIMESTAMPTZ, ALTER COLUMN created_at TYPE TIMESTAMPTZ,
+    ALTER COLUMN updated_at TYPE TIMESTAMPTZ`)
+  await database.sql("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone = %L', current_database(), 'Asia/Bishkek'); END $$")
+  const url = await startPgBouncer(t, database.url)
+  const { login, request } = await testService(t, { database: { ...database, url }, env: { DATABASE_PREPARED_STATEMENTS: 'false' } })
+
+  const people = await Promise.all(Array.from({ length: clients }, () => login(newPhone())))
+  for (const { token } of people) {
+    const { body } = await request('GET', '/api/v1/users/me', { token })
+    t.equal(Date.parse(body.last_login) / 1000, claimsOf(token).iat)
+  }
+})
+
+t.test('npm run doctor notices that PgBouncer 1.18 in transaction mode loses prepared statements', async (t) => {
+  const { url: redisUrl } = await testRedis(t)
+  const { url } = await testDatabase(t)
+  const lines: string[] = []
+
+  await examine(productionEnv(await startPgBouncer(t, url), redisUrl), (line) => lines.push(line))
+  t.match(lines.find((line) => line.includes('prepared statements')), /^problem .*DATABASE_PREPARED_STATEMENTS=false/)
 })

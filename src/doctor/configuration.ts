@@ -1,0 +1,25 @@
+import { ConfigError, loadConfig, type Config } from '../config.js'
+import { ok, problem, warning, type Finding } from './finding.js'
+
+/** The configuration of the stores alone: they can be checked while something else is wrong. */
+function loadStores (env: NodeJS.ProcessEnv): Config | undefined {
+  const stores = Object.entries(env).filter(([name]) => /^(DATABASE|REDIS)_/.test(name))
+  try {
+    return loadConfig({ ...Object.fromEntries(stores), NODE_ENV: 'test' })
+  } catch {
+    return undefined
+  }
+}
+
+/** Checks the whole configuration. `config` is missing if not even the stores can be found. */
+export function checkConfiguration (env: NodeJS.ProcessEnv): { findings: Finding[], config: Config | undefined } {
+  try {
+    const config = loadConfig(env)
+    const findings = config.warnings.map((text) => warning('configuration', text))
+    if (findings.length === 0) findings.push(ok('configuration', `complete, messages go by ${config.smsProvider}`))
+    return { findings, config }
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    return { findings: error.problems.map((text) => problem('configuration', text)), config: loadStores(env) }
+  }
+}

@@ -1,0 +1,151 @@
+import type { Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
+import { sql } from 'drizzle-orm'
+import Fastify from 'fastify'
+import type { Config } from '../config.js'
+import { usersShape } from '../db/users-shape.js'
+import database, { sqlState, type Database } from '../plugins/database.js'
+import { errorText, ok, problem, warning, type Finding } from './finding.js'
+import { checkNumbers } from './numbers.js'
+import { checkRights } from './rights.js'
+
+/** PostgreSQL 14 is the oldest version that its developers support. */
+const oldestVersion = 140_000
+const maxClockDifferenceMs = 5000
+/** Two of these are not those of the active check: so many the check of prepared statements needs. */
+const connections = 3
+
+/** What pg keeps of a connection: its socket, and the process that the startup named. */
+interface Internals { connection: { stream: Socket & Partial<TLSSocket> }, processID: number }
+const internals = (client: object) => client as Internals
+
+/** Whether a connection is encrypted, and its certificate verified. */
+export function checkTls ({ encrypted, authorized, remoteAddress }: Partial<TLSSocket>): Finding {
+  const subject = 'PostgreSQL TLS'
+  if (authorized) return ok(subject, 'encrypted, the certificate is verified')
+  if (encrypted) return warning(subject, 'encrypted, but the certificate is not verified: use sslmode=verify-full, and DATABASE_CA_FILE for a private authority')
+  // A Unix socket has no remote address.
+  if (remoteAddress === undefined || /^(127\.|::1$|::ffff:127\.)/.test(remoteAddress)) return ok(subject, 'none, and none is needed on the same machine')
+  return warning(subject, 'none: numbers cross the network in clear text, add sslmode=verify-full to DATABASE_URL')
+}
+
+interface Server extends Record<string, unknown> {
+  version: string
+  number: number
+  now: number
+  isReadOnly: boolean
+  isSuperuser: boolean
+  role: string
+}
+
+const serverFacts = sql`SELECT current_setting('server_version') AS version, current_setting('server_version_num')::int AS number,
+  extract(epoch FROM clock_timestamp())::float8 * 1000 AS now, current_user AS role,
+  current_setting('transaction_read_only') = 'on' OR pg_is_in_recovery() AS "isReadOnly",
+  (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS "isSuperuser"`
+
+/** Whether a version is still supported; `number` is server_version_num. */
+export const checkVersion = (version: string, number: number): Finding => number < oldestVersion
+  ? warning('PostgreSQL version', `${version} is no longer supported by its developers: upgrade`)
+  : ok('PostgreSQL version', version)
+
+/** What the server says of itself. */
+async function checkServer (db: Database, clock: () => number): Promise<Finding[]> {
+  const earliest = clock()
+  const { rows: [row] } = await db.execute<Server>(serverFacts)
+  const { version, number, now, isReadOnly, isSuperuser, role } = row as Server
+  const differenceMs = Math.max(earliest - now, now - clock(), 0)
+  return [
+    checkVersion(version, number),
+    differenceMs > maxClockDifferenceMs
+      ? warning('PostgreSQL clock', `${Math.round(differenceMs / 1000)} s apart from this machine: run NTP on both`)
+      : ok('PostgreSQL clock', 'agrees with this machine'),
+    isReadOnly
+      ? problem('PostgreSQL writes', 'the connection is read-only: point DATABASE_URL to the primary, and see default_transaction_read_only')
+      : ok('PostgreSQL writes', 'accepted'),
+    isSuperuser
+      ? warning('PostgreSQL role', `${role} is a superuser: give the service a role that has no more than it needs, see the README`)
+      : ok('PostgreSQL role', role)
+  ]
+}
+
+/** SQLSTATEs of a statement that another connection to the server prepared, or that this one did not. */
+const lostStatement = ['26000', '42P05', '08P01']
+
+/**
+ * A pooler names a process of its own at startup. In transaction mode it hands a client from one connection of the server to
+ * another: while a transaction holds the connection that prepared a statement, the statement runs on another one.
+ */
+async function checkPreparedStatements (db: Database, isUsed: boolean): Promise<Finding> {
+  const subject = 'PostgreSQL prepared statements'
+  const statement = { name: 'phone_auth_doctor', text: 'SELECT pg_backend_pid() AS pid' }
+  const client = await db.pool.connect()
+  const opened = [client]
+  try {
+    const { rows: [row] } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
+    if (row?.pid === internals(client).processID) {
+      return isUsed
+        ? ok(subject, 'used, there is no pooler')
+        : warning(subject, 'not used although there is no pooler: DATABASE_PREPARED_STATEMENTS=true is faster')
+    }
+    if (!isUsed) return ok(subject, 'not used, there is a pooler')
+    await client.query(statement)
+    const other = await db.pool.connect()
+    opened.push(other)
+    await other.query('BEGIN')
+    await client.query(statement)
+    return ok(subject, 'the pooler keeps them')
+  } catch (error) {
+    if (!lostStatement.includes(sqlState(error) ?? '')) return warning(subject, `there is a pooler, but they were not checked: ${errorText(error)}`)
+    return problem(subject, 'the pooler loses them: set DATABASE_PREPARED_STATEMENTS=false, or max_prepared_statements in PgBouncer 1.24 or later')
+  } finally {
+    // Closing the connections ends the transaction.
+    for (const one of opened) one.release(true)
+  }
+}
+
+async function checkUsers (db: Database, config: Config): Promise<Finding[]> {
+  const { table, issues } = await usersShape(db)
+  if (table === undefined) return issues.map((issue) => problem('users', issue))
+  const findings = issues.length > 0
+    ? issues.map((issue) => problem('users', issue.replace(`${table}: `, '')))
+    : [ok('users', `${table} has the shape that the service needs`)]
+
+  const { rows: triggers } = await db.execute<{ name: string }>(sql`SELECT tgname AS name FROM pg_trigger
+    WHERE tgrelid = to_regclass('users') AND NOT tgisinternal AND tgenabled <> 'D' ORDER BY 1`)
+  findings.push(triggers.length > 0
+    ? warning('users triggers', `${triggers.map(({ name }) => name).join(', ')}: see that they neither refuse nor change what the service writes`)
+    : ok('users triggers', 'none'))
+  const { rows: [security] } = await db.execute<{ isActive: boolean }>(sql`SELECT row_security_active(to_regclass('users')::oid) AS "isActive"`)
+  findings.push(security?.isActive
+    ? warning('users row level security', 'applies to this role: a policy that hides a row hides its owner, use a role with BYPASSRLS')
+    : ok('users row level security', 'does not apply to this role'))
+
+  const rights = await checkRights(db)
+  findings.push(...rights)
+  if (issues.length === 0 && rights.every(({ level }) => level !== 'problem')) findings.push(...await checkNumbers(db, config))
+  else findings.push(warning('users numbers', 'not checked: solve the problems above first'))
+  return findings
+}
+
+/** Checks PostgreSQL, the role and the table `users`. Changes nothing. */
+export async function checkPostgres (config: Config, clock: () => number): Promise<Finding[]> {
+  const app = Fastify({ logger: false })
+  await app.register(database, { ...config, databasePoolMax: connections })
+  const { db } = app
+  const findings: Finding[] = []
+  try {
+    const started = performance.now()
+    const client = await db.pool.connect()
+    findings.push(ok('PostgreSQL', `reachable in ${Math.round(performance.now() - started)} ms`), checkTls(internals(client).connection.stream))
+    client.release()
+    findings.push(...await checkServer(db, clock), await checkPreparedStatements(db, config.databasePreparedStatements))
+    findings.push(...await checkUsers(db, config))
+  } catch (error) {
+    findings.push(findings.length > 0
+      ? problem('PostgreSQL', `a check failed: ${errorText(error)}`)
+      : problem('PostgreSQL', `not reachable: ${errorText(error)}. See host, port, user and password in DATABASE_URL, and the firewall`))
+  } finally {
+    await app.close()
+  }
+  return findings
+}

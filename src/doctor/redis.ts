@@ -1,0 +1,164 @@
+import Fastify from 'fastify'
+import type { Config } from '../config.js'
+import { loggerOptions } from '../logger.js'
+import redisPlugin, { type Redis } from '../plugins/redis.js'
+import { errorText, ok, problem, warning, type Finding } from './finding.js'
+
+/** Never written: SET with XX needs a key that exists. */
+const key = 'code:doctor'
+const oldestVersion = 6.2
+/** Shares of the memory that are used. */
+const fewFree = 0.8
+const almostNoneFree = 0.95
+
+/** What is asked of a server, or of each master of a Cluster. */
+interface Node {
+  info: () => Promise<string>
+  config: (get: 'GET', name: string) => Promise<unknown>
+  options: { host?: string | undefined, port?: number | undefined }
+}
+
+/** A Cluster is known by its nodes: the connection may be a proxy that no instanceof sees through. */
+function mastersOf (redis: Redis): Node[] {
+  const { nodes } = redis as { nodes?: (role: 'master') => Node[] }
+  return nodes ? nodes.call(redis, 'master') : [redis as unknown as Node]
+}
+
+/** Names the commands of the service that the user of this connection may not run. Redis 7 and later can tell. */
+const forbidden = `
+local found = {}
+if not redis.acl_check_cmd then return found end
+local function try (...)
+  if not redis.acl_check_cmd(...) then table.insert(found, (select(1, ...))) end
+end
+local key = KEYS[1]
+try('EVALSHA', '', 1, key)
+try('GET', key)
+try('SET', key, 1, 'PX', 1)
+try('DEL', key)
+try('EXPIRE', key, 1)
+try('PEXPIRE', key, 1)
+try('PTTL', key)
+try('HGET', key, 'a')
+try('HMGET', key, 'a')
+try('HGETALL', key)
+try('HSET', key, 'a', 1)
+try('HINCRBY', key, 'a', 1)
+try('HDEL', key, 'a')
+return found`
+
+const acl = 'see the commands and keys in the README'
+const reason = (message: string) => /READONLY/.test(message)
+  ? 'this is a replica, point REDIS_URL to the master'
+  : /OOM/.test(message) ? 'its memory is full, raise maxmemory' : /MISCONF/.test(message) ? 'it cannot save its data, free its disk' : acl
+
+async function checkWrites (redis: Redis): Promise<Finding> {
+  try {
+    await redis.set(key, '', 'PX', 1, 'XX')
+    return ok('Redis writes', 'accepted')
+  } catch (error) {
+    return problem('Redis writes', `refused (${errorText(error)}): ${reason(errorText(error))}`)
+  }
+}
+
+async function checkRights (redis: Redis): Promise<Finding> {
+  try {
+    const commands = await redis.eval(forbidden, 1, key) as string[]
+    return commands.length > 0
+      ? problem('Redis rights', `the user may not run ${commands.join(', ')}: ${acl}`)
+      : ok('Redis rights', 'complete')
+  } catch (error) {
+    return problem('Redis rights', `no script runs (${errorText(error)}): ${acl}`)
+  }
+}
+
+/** A field of INFO. */
+const field = (info: string, name: string) => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1] ?? ''
+
+const gigabytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GB`
+
+/** Whether a version is still supported. */
+export function checkVersion (subject: string, info: string): Finding {
+  const version = field(info, 'redis_version')
+  return Number.parseFloat(version) < oldestVersion
+    ? warning(subject, `${version} is no longer supported by its developers: upgrade`)
+    : ok(subject, version)
+}
+
+/** Whether there is memory left: below maxmemory, or that of the machine if it is not set. */
+export function checkMemory (subject: string, info: string): Finding {
+  const used = Number(field(info, 'used_memory'))
+  const limit = Number(field(info, 'maxmemory')) || Number(field(info, 'total_system_memory'))
+  const text = `${gigabytes(Math.max(limit - used, 0))} of ${gigabytes(limit)} free`
+  if (used >= limit * almostNoneFree) return problem(subject, `${text}: raise maxmemory, or writes are refused`)
+  return used >= limit * fewFree ? warning(subject, `${text}: raise maxmemory before it is full`) : ok(subject, text)
+}
+
+/** Whether the data survive a restart. */
+export async function checkPersistence (subject: string, info: string, node: Pick<Node, 'config'>): Promise<Finding> {
+  if (field(info, 'aof_last_write_status') === 'err' || field(info, 'rdb_last_bgsave_status') === 'err') {
+    return problem(subject, 'the last write to disk failed: free the disk, or Redis refuses writes')
+  }
+  if (field(info, 'aof_enabled') === '1') return ok(subject, 'append-only file')
+  // Managed services do not show their settings.
+  const save = await node.config('GET', 'save').then(String, () => undefined)
+  if (save === undefined) return warning(subject, 'no append-only file: see that the service keeps the data through a restart')
+  return save === 'save,'
+    ? warning(subject, 'none: a restart forgets codes, counts and logouts, set appendonly yes')
+    : warning(subject, 'snapshots only: a restart forgets the logouts since the last one, set appendonly yes')
+}
+
+async function checkNode (node: Node, name: string): Promise<Finding[]> {
+  const info = await infoOf(node)
+  if (info === '') return [warning(`${name} server`, 'the user may not run INFO: version, eviction, persistence and memory are not checked')]
+  const policy = field(info, 'maxmemory_policy')
+  return [
+    checkVersion(`${name} version`, info),
+    policy === 'noeviction'
+      ? ok(`${name} eviction`, policy)
+      : problem(`${name} eviction`, `maxmemory-policy is ${policy}, which forgets logouts when memory runs short: set noeviction`),
+    await checkPersistence(`${name} persistence`, info, node),
+    checkMemory(`${name} memory`, info)
+  ]
+}
+
+/** INFO of a server; empty if the user lacks the right. */
+const infoOf = (node: Node) => node.info().catch(() => '')
+
+function checkTopology (url: string, info: string, masters: number): Finding {
+  const subject = 'Redis topology'
+  if (url.startsWith('redis+sentinel:')) return ok(subject, 'a master that Sentinels name')
+  if (field(info, 'cluster_enabled') !== '1') return ok(subject, 'one server')
+  return url.includes(',')
+    ? ok(subject, `Cluster of ${masters} masters`)
+    : warning(subject, 'REDIS_URL names a single node of a Cluster: add two more, joined by commas, or nothing starts while it is down')
+}
+
+/** Checks Redis and the rights of its user. Changes nothing. */
+export async function checkRedis (config: Config): Promise<Finding[]> {
+  if (config.redisUrl === undefined) return [ok('Redis', 'none, codes are in process memory: for development only')]
+  const lines: string[] = []
+  const app = Fastify({ logger: { ...loggerOptions('error'), stream: { write: (line: string) => { lines.push(line) } } } })
+  const findings: Finding[] = []
+  try {
+    const started = performance.now()
+    await app.register(redisPlugin, config)
+    const redis = app.redis as Redis
+    await redis.ping()
+    findings.push(ok('Redis', `reachable in ${Math.round(performance.now() - started)} ms`))
+    const nodes = mastersOf(redis)
+    findings.push(checkTopology(config.redisUrl, await infoOf(nodes[0] as Node), nodes.length), await checkRights(redis), await checkWrites(redis))
+    for (const node of nodes) {
+      findings.push(...await checkNode(node, nodes.length > 1 ? `Redis ${node.options.host}:${node.options.port}` : 'Redis'))
+    }
+  } catch (error) {
+    // The connection logs why it fails; the command knows only that there is none.
+    const cause = lines.map((line) => JSON.parse(line) as { err?: Error }).find(({ err }) => err)?.err ?? error
+    findings.push(findings.length > 0
+      ? problem('Redis', `a check failed: ${errorText(error)}`)
+      : problem('Redis', `not reachable: ${errorText(cause)}. See host, port, user and password in REDIS_URL, and the firewall`))
+  } finally {
+    await app.close()
+  }
+  return findings
+}
