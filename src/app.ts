@@ -129,7 +129,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     marks,
     guesses: guessLimit(app.redis ? redisGuessStore(app.redis) : memoryGuessStore(), config),
     guard: app.redis && config.smsGuard !== 'off' ? smsGuard(app.redis, config) : undefined,
-    daily: app.redis && config.smsMarketDailyMax ? dailyMessages(app.redis, config.codeSecret, config.smsMarketDailyMax) : undefined,
+    daily: app.redis && config.smsMarketDailyMax ? dailyMessages(app.redis, config, config.smsMarketDailyMax) : undefined,
     sms: overrides.sms ?? smsSender(config),
     clock,
     newNonce: overrides.newNonce ?? newNonce

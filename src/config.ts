@@ -95,6 +95,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
   if (isProduction) required('JWT_SECRET')
   const jwtSecretPrevious = readSecret('JWT_SECRET_PREVIOUS')
   const codeSecret = readSecret('CODE_SECRET')
+  const codeSecretPrevious = readSecret('CODE_SECRET_PREVIOUS')
   if (isProduction && codeSecret === jwtSecret) problems.push('JWT_SECRET and CODE_SECRET must differ')
 
   function readSecret (name: string) {
@@ -175,6 +176,7 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     sessionMaxSeconds: read.integer('SESSION_MAX_SECONDS', 15_552_000, 1, 3_153_600_000),
     // RFC 5869; the label keeps this key apart from the one it comes from.
     codeSecret: codeSecret ?? Buffer.from(hkdfSync('sha256', jwtSecret, '', 'phone-auth code', 32)).toString('base64'),
+    codeSecretPrevious,
     isCodeSecretDerived: codeSecret === undefined,
     codeTtlSeconds: read.integer('CODE_TTL_SECONDS', 300, 1, 600),
     codeMaxAttempts: read.integer('CODE_MAX_ATTEMPTS', 5, 1, 100),

@@ -196,7 +196,7 @@ t.test('production names every required variable that is missing', async (t) => 
 })
 
 t.test('production refuses keys that could be guessed', async (t) => {
-  for (const name of ['JWT_SECRET', 'JWT_SECRET_PREVIOUS', 'CODE_SECRET']) {
+  for (const name of ['JWT_SECRET', 'JWT_SECRET_PREVIOUS', 'CODE_SECRET', 'CODE_SECRET_PREVIOUS']) {
     for (const value of ['short-but-various', 'abcdefgh'.repeat(4).slice(1), 'a'.repeat(64), '0123456'.repeat(9), exampleJwtSecret, `"${exampleJwtSecret}"`,
       `'${exampleJwtSecret}'`, ` ${exampleJwtSecret} `, `${exampleJwtSecret}\r\n`]) {
       t.strictSame(names(faults({ ...required, [name]: value })), [name], value)

@@ -15,7 +15,7 @@ const layers: Array<[path: RegExp, layer: number]> = [
   // The words of the messages, like those of markets: the configuration is held against them at the start.
   [/^auth\/sms\/text\.ts$|^(messages|phone)\//, 1],
   [/^(auth|profile)\/|^metrics-server\.ts$/, 4],
-  [/^config\//, 1],
+  [/^(config|redis)\//, 1],
   [/^users\/|^db\/migrate\.ts$|^limits\/(guesses|daily-messages)\.ts$/, 3],
   [/^(plugins|limits)\//, 2],
   [/^(batch|config|errors|logger|markets|schemas|answers|client-address|keyed-digest|version|redis-url|start-errors|test-phones|dev-postgres)\.ts$|^(db\/(schema|turns|users-shape|shape-watch)\.ts$|http\/|dev\/)/, 1]

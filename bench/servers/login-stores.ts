@@ -38,7 +38,7 @@ const codes = redisCodeStore(app.redis, {
 const limiter = app.redis as unknown as { rateLimit (key: string, windowMs: number, max: number, ...more: boolean[]): Promise<unknown> }
 const limitKey = `address:${keyedDigest(config.codeSecret, 'address', '127.0.0.1')}`
 const limitAddress = () => limiter.rateLimit(limitKey, config.rateLimitIpWindowSeconds * 1000, config.rateLimitIpMax, false, false)
-const client = guard.clientGroup('127.0.0.1')
+const client = await guard.clientGroup('127.0.0.1')
 const digest = 'x'.repeat(22)
 let next = 0
 

@@ -46,6 +46,8 @@ export function memoryCodeStore (limits: CodeLimits): CodeStore {
   }
 
   return {
+    has: async (key) => entries.has(key),
+
     async issue (key, { client = '', ...candidate }, now, isTest = false) {
       const entry = entryOf(key)
       const guesses = open(entry.guesses, dayMs, now)

@@ -150,6 +150,8 @@ export function redisCodeStore (redis: Redis, limits: CodeLimits): CodeStore {
   }
 
   return {
+    has: async (key) => await answerOf(redis.exists(`code:${key}`)) > 0,
+
     async issue (key, { nonce, digest, client = '' }, now, isTest = false) {
       const [status, ...reply] = await scripts.issue(key, now, nonce, digest, ttlMs, resendMs, sendsPerHour, sendsPerDay,
         guessesPerDay, Number(isTest), client)

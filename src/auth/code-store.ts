@@ -54,6 +54,8 @@ export type Redeemed =
  * Throws unavailable when the store does not respond.
  */
 export interface CodeStore {
+  /** Whether anything is kept of a number. */
+  has (key: string): Promise<boolean>
   /**
    * Counts a send and returns the code that goes out: the live one again, or the candidate. The cooldown lasts as long as its
    * code, so too_soon means that a live code is on its way. Sends to a test number neither count nor wait. After the last

@@ -4,6 +4,7 @@ import { isProblem, problem } from '../errors.js'
 import type { Audit } from '../logger.js'
 import { isLanguage, markets, type Language, type MarketId } from '../markets.js'
 import type { Database } from '../plugins/database.js'
+import { secretPicker } from '../redis/code-secrets.js'
 import type { User, UsersRepository } from '../users/repository.js'
 import { deriveCode, digestCode, phoneKey, testPhoneKey } from './code.js'
 import type { CodeStore, Issued } from './code-store.js'
@@ -39,9 +40,15 @@ export type AuthService = ReturnType<typeof authService>
 
 /** The flow of a login, free of HTTP. */
 export function authService (config: Config, { db, users, codes, marks, guesses, guard, daily, sms, clock, newNonce }: AuthPorts) {
-  const { codeSecret, testPhones } = config
+  const { codeSecret, codeSecretPrevious, testPhones } = config
   const readPhone = phoneReader(config)
-  const keyOf = (phone: string) => (testPhones.has(phone) ? testPhoneKey : phoneKey)(codeSecret, phone)
+  const keyOf = (secret: string, phone: string) => (testPhones.has(phone) ? testPhoneKey : phoneKey)(secret, phone)
+  const pickSecret = secretPicker(config, codes.has)
+  /** Under which secret and key a number goes in the store of codes. */
+  async function secretOf (phone: string) {
+    const secret = await pickSecret((one) => keyOf(one, phone))
+    return { secret, key: keyOf(secret, phone) }
+  }
 
   const knownMs = (config.sessionMaxSeconds + knownBeyondSessionSeconds) * 1000
   /** Whether the pumping guard passes the number of an account: its owner has proved it, and has logged in recently. */
@@ -89,7 +96,7 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
     const place = await admit(send, audit)
     const id = randomUUID()
     try {
-      const text = smsText(config, language, deriveCode(codeSecret, phone, issued.nonce))
+      const text = smsText(config, language, deriveCode(send.secret, phone, issued.nonce))
       await sms({ id, to: phone, text, market, language }, context)
     } catch (cause) {
       const failure = sendFailure(cause)
@@ -129,12 +136,12 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
       const account = await users.findByPhone(phone)
       const who = { userId: account?.id, phone }
       if (testCode) audit('test_phone', who, { action: 'send' })
-      const key = keyOf(phone)
+      const { secret, key } = await secretOf(phone)
       const now = clock()
       const known = isKnown(account, now)
-      const client = guard?.clientGroup(clientIp) ?? ''
+      const client = await guard?.clientGroup(clientIp) ?? ''
       const nonce = newNonce()
-      const digest = digestCode(codeSecret, phone, testCode ?? deriveCode(codeSecret, phone, nonce))
+      const digest = digestCode(secret, phone, testCode ?? deriveCode(secret, phone, nonce))
       const issued = await codes.issue(key, { nonce, digest, client: known || testCode ? '' : client }, now, testCode !== undefined)
       if (issued.status !== 'issued') {
         audit('limit_hit', who, { limit: issued.status })
@@ -145,7 +152,7 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
       if (!testCode) {
         const stored = account?.language
         const spoken = language ?? (isLanguage(stored) ? stored : markets[market].language)
-        const send = { phone, market, client, key, issued, now, isKnown: known }
+        const send = { phone, market, client, secret, key, issued, now, isKnown: known }
         await deliver({ ...send, language: spoken, userId: account?.id, context: { traceparent } }, audit)
       }
       return { phone, market, language: language ?? markets[market].language, expiresInSeconds: Math.ceil((issued.expiresAt - now) / 1000) }
@@ -160,8 +167,8 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
       const { phone, market, testCode } = readPhone(asked.phone, asked.market)
       if (testCode) audit('test_phone', { phone }, { action: 'verify' })
       const { settle } = await beginGuess(phone, clientIp, audit)
-      const key = keyOf(phone)
-      const redeemed = await codes.redeem(key, digestCode(codeSecret, phone, code), clock(), testCode && digestCode(codeSecret, phone, testCode))
+      const { secret, key } = await secretOf(phone)
+      const redeemed = await codes.redeem(key, digestCode(secret, phone, code), clock(), testCode && digestCode(secret, phone, testCode))
       if (redeemed.status !== 'right') {
         const { status, ...left } = redeemed
         // The code is compared and counted: a log line without the user is better than a 503.
@@ -207,7 +214,7 @@ export function authService (config: Config, { db, users, codes, marks, guesses,
       const phone = await db.inTurn(userId, async (tx) => {
         const user = await users.remove(tx, userId)
         if (!user) throw problem('invalid_token')
-        await codes.forget(keyOf(user.phone))
+        for (const secret of [codeSecret, codeSecretPrevious]) if (secret) await codes.forget(keyOf(secret, user.phone))
         return user.phone
       })
       audit('account_deleted', { userId, phone })
@@ -220,6 +227,7 @@ interface Send {
   market: MarketId
   /** The group of the client IP that asks; empty where there is no guard. */
   client: string
+  secret: string
   key: string
   issued: Issued
   now: number

@@ -45,6 +45,18 @@ redis.call('EXPIRE', KEYS[1], ${windowSeconds})
 return pause
 `
 
+/* Race: two sends may meet what was counted under CODE_SECRET_PREVIOUS. One of them takes all of it, in one step. */
+const takeCounts = `
+local counted = redis.call('HGETALL', KEYS[1])
+redis.call('DEL', KEYS[1])
+return counted
+`
+
+const addCounts = `
+for i = 1, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('EXPIRE', KEYS[1], ${windowSeconds})
+`
+
 interface GuardedSend {
   phone: string
   market: MarketId
@@ -55,7 +67,7 @@ interface GuardedSend {
   isKnown: boolean
 }
 
-type GuardConfig = Pick<Config, 'codeSecret' | 'smsGuard' | 'smsGuardBlockSends' | 'smsGuardMarketSends' | 'smsGuardClientSends' |
+type GuardConfig = Pick<Config, 'codeSecret' | 'codeSecretPrevious' | 'smsGuard' | 'smsGuardBlockSends' | 'smsGuardMarketSends' | 'smsGuardClientSends' |
   'smsGuardMinVerifiedPercent'>
 
 /**
@@ -66,12 +78,23 @@ type GuardConfig = Pick<Config, 'codeSecret' | 'smsGuard' | 'smsGuardBlockSends'
 export function smsGuard (redis: Redis, config: GuardConfig) {
   const run = redisScript<number>(redis, 'guardCount', count)
   const thresholds = { client: config.smsGuardClientSends, block: config.smsGuardBlockSends, market: config.smsGuardMarketSends }
-  const digest = (scope: GuardScope, what: string) => keyedDigest(config.codeSecret, scope, what)
+  const digest = (scope: GuardScope, what: string, secret = config.codeSecret) => keyedDigest(secret, scope, what)
   const marketKeys = Object.fromEntries(marketIds.map((market) => [market, digest('market', market)])) as Record<MarketId, string>
+
+  const takePrevious = redisScript<string[]>(redis, 'guardTake', takeCounts)
+  const addPrevious = redisScript<null>(redis, 'guardAdd', addCounts)
+  /** Adds what was counted under CODE_SECRET_PREVIOUS to what is counted now. */
+  async function carryOver (scope: GuardScope, what: string) {
+    if (config.codeSecretPrevious === undefined) return
+    const counts = await takePrevious(`guard:${digest(scope, what, config.codeSecretPrevious)}`)
+    if (counts.length > 0) await addPrevious(`guard:${digest(scope, what)}`, ...counts)
+  }
+
+  const blockOf = (phone: string) => phone.slice(0, -4)
 
   /** The scopes of a send, narrowest first. */
   const scopesOf = ({ phone, market, client }: Omit<GuardedSend, 'isKnown'>): Array<[GuardScope, string]> =>
-    [['client', client], ['block', digest('block', phone.slice(0, -4))], ['market', marketKeys[market]]]
+    [['client', client], ['block', digest('block', blockOf(phone))], ['market', marketKeys[market]]]
 
   /** Counts in one hash; returns the minutes for which it is paused, 0 where it is not. */
   const add = ([scope, key]: [GuardScope, string], now: number, kind: 's' | 'v', by: number) => run(
@@ -83,13 +106,17 @@ export function smsGuard (redis: Redis, config: GuardConfig) {
 
   return {
     /** Stands in Redis for all client IPs that count as one. */
-    clientGroup: (clientIp: string) => digest('client', addressGroup(clientIp)),
+    async clientGroup (clientIp: string): Promise<string> {
+      await carryOver('client', addressGroup(clientIp))
+      return digest('client', addressGroup(clientIp))
+    },
 
     /**
      * Counts a send, unless one of its scopes is paused and the guard enforces that. One scope after the other: a flood that
      * a narrow scope refuses must not count in a wider one, not even until it is undone.
      */
     async admit (send: GuardedSend): Promise<GuardVerdict | undefined> {
+      await Promise.all([carryOver('block', blockOf(send.phone)), carryOver('market', send.market)])
       const counted: Array<[GuardScope, string]> = []
       let verdict: GuardVerdict | undefined
       try {

@@ -1,6 +1,7 @@
 import { keyedDigest } from '../keyed-digest.js'
 import type { MarketId } from '../markets.js'
-import { redisScript, type Redis } from '../plugins/redis.js'
+import { answerOf, redisScript, type Redis } from '../plugins/redis.js'
+import { secretPicker, type CodeSecrets } from '../redis/code-secrets.js'
 
 const dayMs = 86_400_000
 const warningPercent = 80
@@ -41,24 +42,29 @@ export type DailyMessages = ReturnType<typeof dailyMessages>
  * SMS_MARKET_DAILY_MAX (CONTRACT, section 8): the messages of a market, to known numbers too, in the day that begins with
  * the first. Throws unavailable when Redis does not respond.
  */
-export function dailyMessages (redis: Redis, codeSecret: string, max: number) {
+export function dailyMessages (redis: Redis, secrets: CodeSecrets, max: number) {
   const scripts = {
     take: redisScript<[string, string | number]>(redis, 'dailyTake', take),
     giveBack: redisScript<null>(redis, 'dailyGiveBack', giveBack)
   }
-  const keyOf = (market: MarketId) => `daily:${keyedDigest(codeSecret, 'daily', market)}`
+  const pickSecret = secretPicker(secrets, (key) => answerOf(redis.exists(key)))
+  /** Redis key of the day of a market. */
+  async function dayOf (market: MarketId) {
+    const keyOf = (secret: string) => `daily:${keyedDigest(secret, 'daily', market)}`
+    return keyOf(await pickSecret(keyOf))
+  }
 
   return {
     /** Takes the place of one message, where one is left. `now` is in milliseconds since the epoch. */
     async take (market: MarketId, now: number): Promise<Place | Full> {
-      const [status, value] = await scripts.take(keyOf(market), max, now)
+      const [status, value] = await scripts.take(await dayOf(market), max, now)
       if (status === 'full') return { status, retryAfterMs: Number(value) }
       return { status: 'taken', market, begins: Number(value), isWarning: status === 'warning' }
     },
 
     /** Gives the place of a message back that did not go out. */
     async giveBack ({ market, begins }: Place): Promise<void> {
-      await scripts.giveBack(keyOf(market), begins)
+      await scripts.giveBack(await dayOf(market), begins)
     }
   }
 }

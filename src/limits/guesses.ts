@@ -2,7 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { addressGroup, wideAddressGroup, wideFactor } from '../client-address.js'
 import type { Config } from '../config.js'
 import { keyedDigest } from '../keyed-digest.js'
-import { redisScript, type Redis } from '../plugins/redis.js'
+import { answerOf, redisScript, type Redis } from '../plugins/redis.js'
+import { secretPicker, type CodeSecrets } from '../redis/code-secrets.js'
 
 const hourMs = 3_600_000
 /** No guess takes this long. What is still pending then was lost with its process. */
@@ -18,6 +19,8 @@ type Reservation = { status: 'pending', begins: number } | { status: 'busy' } | 
 
 /** The guesses of client IPs in the hour that begins with the first. Both calls are atomic. `now` is in milliseconds. */
 export interface GuessStore {
+  /** Whether guesses are counted under a key. */
+  has (key: string): Promise<boolean>
   /**
    * Counts a guess as pending. Returns exceeded where the wrong guesses exceed `max` and the right ones, busy where they
    * would if all pending guesses turned out wrong. So guesses in parallel cannot pass the bound together.
@@ -60,6 +63,7 @@ export function redisGuessStore (redis: Redis): GuessStore {
     settle: redisScript<null>(redis, 'guessSettle', settle)
   }
   return {
+    has: async (key) => await answerOf(redis.exists(`guesses:${key}`)) > 0,
     async reserve (key, max, now) {
       const [status, value] = await scripts.reserve(`guesses:${key}`, max, now)
       if (status === 'pending') return { status, begins: Number(value) }
@@ -77,6 +81,7 @@ interface Hour { begins: number, wrong: number, right: number, none: number, pen
 export function memoryGuessStore (): GuessStore {
   const hours = new Map<string, Hour>()
   return {
+    has: async (key) => hours.has(key),
     async reserve (key, max, now) {
       let hour = hours.get(key)
       if (!hour || now >= hour.begins + hourMs) {
@@ -100,18 +105,24 @@ export function memoryGuessStore (): GuessStore {
   }
 }
 
+type GuessConfig = CodeSecrets & Pick<Config, 'rateLimitIpGuessesPerHour'>
+
 export type GuessLimit = ReturnType<typeof guessLimit>
 
 /**
  * The limit on wrong guesses per client IP, over all numbers (CONTRACT, section 4): by IPv4 address or /64, with a larger
  * budget for the whole /48 on top.
  */
-export function guessLimit (store: GuessStore, { codeSecret, rateLimitIpGuessesPerHour: max }: Pick<Config, 'codeSecret' | 'rateLimitIpGuessesPerHour'>) {
-  const keyOf = (group: string) => keyedDigest(codeSecret, 'guesses', group)
+export function guessLimit (store: GuessStore, { rateLimitIpGuessesPerHour: max, ...secrets }: GuessConfig) {
+  const pickSecret = secretPicker(secrets, store.has)
+  async function budgetOf (group: string, budget: number) {
+    const keyOf = (secret: string) => keyedDigest(secret, 'guesses', group)
+    return { key: keyOf(await pickSecret(keyOf)), max: budget }
+  }
 
   function budgetsOf (clientIp: string) {
     const wide = wideAddressGroup(clientIp)
-    return [{ key: keyOf(addressGroup(clientIp)), max }, ...(wide ? [{ key: keyOf(wide), max: max * wideFactor }] : [])]
+    return Promise.all([budgetOf(addressGroup(clientIp), max), ...(wide ? [budgetOf(wide, max * wideFactor)] : [])])
   }
 
   return {
@@ -121,7 +132,7 @@ export function guessLimit (store: GuessStore, { codeSecret, rateLimitIpGuessesP
      * that cannot be settled stays pending, which counts like a wrong one.
      */
     async begin (clientIp: string, now: number) {
-      const budgets = budgetsOf(clientIp)
+      const budgets = await budgetsOf(clientIp)
       for (let waits = 0; waits < maxWaits; waits++) {
         const reservations = await Promise.all(budgets.map(({ key, max }) => store.reserve(key, max, now)))
         const settle = (outcome: GuessOutcome) => Promise.allSettled(budgets.map(async ({ key }, i) => {

@@ -5,6 +5,7 @@ import { addressGroup, clientAddress, trustedProxies, wideAddressGroup, wideFact
 import type { Config } from '../config.js'
 import { problem } from '../errors.js'
 import { keyedDigest } from '../keyed-digest.js'
+import { secretPicker } from '../redis/code-secrets.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -13,13 +14,18 @@ declare module 'fastify' {
   }
 }
 
+/** The beginning of the keys of the limiter. */
+const nameSpace = 'address:'
+
 interface Budget { max: number, remaining: number, ttlInSeconds: number, isExceeded: boolean }
 
 /**
  * One budget per client IP, shared by every route with this hook and by all replicas through Redis. All clients of an IPv6 /48
  * have a second, larger one together.
  */
-export default fp<Config>(async (app, { rateLimitIpMax, rateLimitIpWindowSeconds, codeSecret, trustProxy }) => {
+export default fp<Config>(async (app, { rateLimitIpMax, rateLimitIpWindowSeconds, trustProxy, ...secrets }) => {
+  const { redis } = app
+  const pickSecret = secretPicker(secrets, async (key) => redis?.exists(`${nameSpace}${key}`))
   /** Returns the function that counts a request in the budget of its group. */
   async function budgetOf (max: number, group: (address: string) => string) {
     let count!: ReturnType<FastifyInstance['createRateLimit']>
@@ -29,8 +35,11 @@ export default fp<Config>(async (app, { rateLimitIpMax, rateLimitIpWindowSeconds
         global: false,
         max,
         timeWindow: rateLimitIpWindowSeconds * 1000,
-        ...(app.redis && { redis: app.redis, nameSpace: 'address:' }),
-        keyGenerator: (request) => keyedDigest(codeSecret, 'address', group(clientAddress(request)))
+        ...(redis && { redis, nameSpace }),
+        async keyGenerator (request) {
+          const keyOf = (secret: string) => keyedDigest(secret, 'address', group(clientAddress(request)))
+          return keyOf(await pickSecret(keyOf))
+        }
       })
       count = scope.createRateLimit()
     })
