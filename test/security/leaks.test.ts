@@ -30,8 +30,9 @@ function findLeak (text: string, confidential: Iterable<string>): string | undef
 
 /** A line less what is made of random digits. */
 function withoutIds (line: string) {
-  const { time, pid, request_id: id, ...rest } = JSON.parse(line) as Json
-  return JSON.stringify({ ...rest, ...(!/^[0-9a-f]{8}-[0-9a-f-]{27}$/.test(id) && { id }) })
+  const { time, pid, request_id: id, message_id: messageId, ...rest } = JSON.parse(line) as Json
+  const shown = [id, messageId].filter((one) => !/^[0-9a-f]{8}-[0-9a-f-]{27}$/.test(one))
+  return JSON.stringify({ ...rest, shown })
 }
 
 const phone = '+13128059851'
