@@ -20,7 +20,7 @@ async function refusal (response: Response): Promise<SmsRefused> {
 async function reasonOf ({ body }: Response): Promise<unknown> {
   const chunks: Uint8Array[] = []
   let bytes = 0
-  for await (const chunk of body ?? []) {
+  for await (const chunk of body as NonNullable<typeof body>) {
     chunks.push(chunk)
     bytes += chunk.length
     if (bytes > maxRefusalBytes) throw new Error('too long')
