@@ -46,8 +46,8 @@ export async function superviseWorkers (config: Config): Promise<void> {
   let stopping: StopSignal | undefined
   let exitCode = 0
 
-  // Where the key is made at the start all workers need the same.
-  const fork = () => workers.add(cluster.fork({ JWT_SECRET: config.jwtSecret }))
+  // A key that is made at the start must be the same in all workers. JWT_SECRET_FILE beside it would be an error.
+  const fork = () => workers.add(cluster.fork({ JWT_SECRET: config.jwtSecret, JWT_SECRET_FILE: '' }))
   // One that has just died cannot be told, and need not be.
   const tell = (worker: Worker, signal: StopSignal) => worker.send(signal, () => {})
 

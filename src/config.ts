@@ -2,21 +2,14 @@ import { hkdfSync, randomBytes } from 'node:crypto'
 import { isIP } from 'node:net'
 import proxyAddr from '@fastify/proxy-addr'
 import { messageProblems } from './auth/sms/text.js'
+import { ConfigError, envReader } from './config/env.js'
 import { keyIssue } from './config/keys.js'
+import { readDatabase, readRedis } from './config/stores.js'
 import { settingsWarnings } from './config/warnings.js'
 import { readExtraPrefixes } from './phone/extra-prefixes.js'
-import { parseRedisUrl } from './redis-url.js'
 import { readTestPhones } from './test-phones.js'
 
-/** A wrong environment; `problems` names every variable at fault and never shows a secret value. */
-export class ConfigError extends Error {
-  readonly problems: string[]
-
-  constructor (problems: string[]) {
-    super(problems.join('\n'))
-    this.problems = problems
-  }
-}
+export { ConfigError }
 
 /** Labels of letters, digits and inner hyphens, as phones compare them: in lower case (RFC 1123, section 2.1). */
 const hostName = /^(?!-)[a-z0-9-]+(?<!-)(?:\.(?!-)[a-z0-9-]+(?<!-))*$/
@@ -29,64 +22,22 @@ function isWebhookSecret (value: string) {
 
 export type Config = ReturnType<typeof loadConfig>
 
-/** Reads one variable at a time and gathers the issues. A blank one counts as unset; trailing line ends are removed. */
-function reader (env: NodeJS.ProcessEnv, problems: string[]) {
-  const text = (name: string) => env[name]?.trim() ? env[name].replace(/[\r\n]+$/, '') : undefined
-
-  const choice = <T extends string>(name: string, values: readonly T[], fallback: T): T => {
-    const value = text(name) ?? fallback
-    if ((values as readonly string[]).includes(value)) return value as T
-    problems.push(`${name} must be one of ${values.join(', ')}`)
-    return fallback
-  }
-
-  return {
-    text,
-    choice,
-
-    boolean: (name: string, fallback: boolean) => choice(name, ['true', 'false'], String(fallback) as 'true' | 'false') === 'true',
-
-    integer<Fallback extends number | undefined> (name: string, fallback: Fallback, min: number, max: number): number | Fallback {
-      const value = text(name)
-      if (value === undefined) return fallback
-      const number = Number(value)
-      if (/^\d+$/.test(value) && number >= min && number <= max) return number
-      problems.push(`${name} must be a whole number from ${min} to ${max}`)
-      return fallback
-    },
-
-    list: (name: string) => (text(name) ?? '').split(',').map((item) => item.trim()).filter(Boolean),
-
-    url (name: string, protocols: string[]) {
-      const value = text(name)
-      if (value === undefined) return undefined
-      if (URL.canParse(value) && protocols.includes(new URL(value).protocol)) return value
-      problems.push(`${name} must be a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`)
-      return undefined
-    }
-  }
-}
-
 /**
  * Reads the whole configuration from `env` and checks it (CONTRACT, section 3; durations carry their unit in their name).
  * Throws ConfigError with all problems at once.
  */
 export function loadConfig (env: NodeJS.ProcessEnv) {
   const problems: string[] = []
-  const read = reader(env, problems)
+  const read = envReader(env, problems)
 
   const nodeEnv = read.choice('NODE_ENV', ['production', 'development', 'test'], 'production')
   const isProduction = nodeEnv === 'production'
   const required = (...names: string[]) => {
-    for (const name of names) if (!read.text(name)) problems.push(`${name} is required`)
+    for (const name of names) if (!read.isSet(name)) problems.push(`${name} is required`)
   }
 
-  const databaseUrl = read.url('DATABASE_URL', ['postgres:', 'postgresql:'])
-  required('DATABASE_URL')
-  const redisUrl = read.text('REDIS_URL')
-  if (redisUrl !== undefined && !parseRedisUrl(redisUrl)) {
-    problems.push('REDIS_URL must be redis://… or rediss://…, several of these joined by commas, or redis+sentinel://host:port,host:port/name')
-  }
+  const database = readDatabase(read, problems)
+  const redis = readRedis(read, problems)
   const webConcurrency = read.integer('WEB_CONCURRENCY', 1, 1, 1024)
   // Codes in the memory of one worker are not known to the others.
   if (isProduction || webConcurrency > 1) required('REDIS_URL')
@@ -166,10 +117,10 @@ export function loadConfig (env: NodeJS.ProcessEnv) {
     docs: read.boolean('DOCS', !isProduction),
     trustProxy,
     corsOrigins,
-    databaseUrl: databaseUrl as string,
+    ...database,
     databasePoolMax: read.integer('DATABASE_POOL_MAX', 10, 1, 1000),
     databasePreparedStatements: read.boolean('DATABASE_PREPARED_STATEMENTS', true),
-    redisUrl,
+    ...redis,
     jwtSecret,
     jwtSecretPrevious,
     jwtTtlSeconds: read.integer('JWT_TTL_SECONDS', 1800, 1, 31_536_000),

@@ -44,7 +44,7 @@ try {
   if (embedded) env.DATABASE_URL = embedded.url
   try {
     const config = loadConfig(env)
-    await migrate(config.databaseUrl)
+    await migrate(config.databaseUrl, config.databaseCa)
     const logStream = pretty({ ignore: 'pid,hostname', translateTime: 'HH:MM:ss' })
     const { port } = await serve(config, { logStream, ...!config.isProduction && playground(smsSender(config)) }, embedded?.stop)
     for (const signal of stopSignals) process.off(signal, leave)

@@ -1,8 +1,11 @@
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { startProcess, until } from './helpers/server-process.js'
+import { temporaryFolder } from './helpers/servers.js'
 import { productionEnv, testDatabase, testRedis } from './helpers/service.js'
 
 /** Two workers in production, in a process group of their own. */
@@ -23,12 +26,23 @@ t.test('a SIGTERM while it starts ends it with 0, and no more workers come', asy
   }
 })
 
+t.test('several workers start with JWT_SECRET_FILE', async (t) => {
+  const folder = await temporaryFolder()
+  t.teardown(folder.remove)
+  const path = join(folder.path, 'secret')
+  writeFileSync(path, randomBytes(32).toString('base64'))
+  const server = await startWorkers(t, { JWT_SECRET: '', JWT_SECRET_FILE: path })
+
+  await server.shows(/Server listening[^]*Server listening/)
+})
+
 t.test('what keeps the service from starting is told once and ends it with 1', async (t) => {
   const taken = createServer().listen(0, '127.0.0.1')
   t.teardown(() => taken.close())
   await once(taken, 'listening')
   const faults: Array<[env: Record<string, string>, told: RegExp]> = [
     [{ PORT: String((taken.address() as AddressInfo).port) }, /^phone-auth: .*PORT.*\n$/],
+    [{ REDIS_URL: `${process.env.TEST_REDIS_URL as string}/5000` }, /^phone-auth: REDIS_URL names a database .*\n$/],
     [{ SMS_APP_NAME: 'x'.repeat(60) }, /^phone-auth: SMS_APP_NAME .* ru .*\nphone-auth: SMS_APP_NAME .* ky .*\n$/]
   ]
   for (const [env, told] of faults) {

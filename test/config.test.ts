@@ -30,6 +30,7 @@ const integers: Array<[name: string, key: keyof Config, fallback: number | undef
   ['DRAIN_SECONDS', 'drainSeconds', 5, 0, 600],
   ['METRICS_PORT', 'metricsPort', 9464, 0, 65535],
   ['DATABASE_POOL_MAX', 'databasePoolMax', 10, 1, 1000],
+  ['DATABASE_CONNECT_TIMEOUT_MS', 'databaseConnectTimeoutMs', 3000, 1, 600_000],
   ['JWT_TTL_SECONDS', 'jwtTtlSeconds', 1800, 1, 31_536_000],
   ['SESSION_MAX_SECONDS', 'sessionMaxSeconds', 15_552_000, 1, 3_153_600_000],
   ['CODE_TTL_SECONDS', 'codeTtlSeconds', 300, 1, 600],
@@ -64,6 +65,7 @@ for (const [name, key, fallback, min, max] of integers) {
 const choices: Array<[name: string, key: keyof Config, fallback: unknown, values: Record<string, unknown>]> = [
   ['LOG_LEVEL', 'logLevel', 'info', Object.fromEntries(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) => [level, level]))],
   ['DATABASE_PREPARED_STATEMENTS', 'databasePreparedStatements', true, { true: true, false: false }],
+  ['REDIS_TLS_VERIFY', 'redisTlsVerify', true, { true: true, false: false }],
   ['DOCS', 'docs', false, { true: true, false: false }],
   ['SMS_GUARD', 'smsGuard', 'enforce', { enforce: 'enforce', observe: 'observe', off: 'off' }],
   ['NODE_ENV', 'nodeEnv', 'production', { production: 'production', development: 'development', test: 'test' }]
@@ -325,7 +327,7 @@ t.test('all problems are told at once, each on a line of its own that names its 
 
 t.test('no problem shows the value of a variable', async (t) => {
   const secret = 'hunter2-hunter2'
-  const env = Object.fromEntries([...namesThatAreRead()].map((name) => [name, secret]))
+  const env = Object.fromEntries([...namesThatAreRead()].filter((name) => !name.endsWith('_FILE')).map((name) => [name, secret]))
   const problems = faults(env)
   t.ok(problems.length > 15)
   t.notMatch(problems.join('\n'), secret)
@@ -347,7 +349,9 @@ function namesThatAreRead (): Set<string> {
 
 t.test('.env.example lists each variable that is read, and no other', async (t) => {
   const listed = [...readFileSync('.env.example', 'utf8').matchAll(/^(?:# )?([A-Z][A-Z0-9_]*)=/gm)].map(([, name]) => name)
-  t.strictSame(listed.sort(), [...namesThatAreRead()].sort())
+  const read = namesThatAreRead()
+  const isFileOf = (name: string) => name.endsWith('_FILE') && read.has(name.replace(/_FILE$/, ''))
+  t.strictSame(listed.sort(), [...read].filter((name) => !isFileOf(name)).sort())
 })
 
 t.test('.env.example shows the defaults, and its JWT_SECRET is the one that production refuses', async (t) => {

@@ -4,6 +4,7 @@ import type { TestPhones } from '../test-phones.js'
 export interface Settings {
   isProduction: boolean
   isCodeSecretDerived: boolean
+  redisTlsVerify: boolean
   smsWebhookUrl: string | undefined
   testPhones: TestPhones
 }
@@ -15,11 +16,14 @@ function isClearText (url: string): boolean {
 }
 
 /** What production can run with but should not: one sentence per setting, logged at the start. */
-export function settingsWarnings ({ isProduction, isCodeSecretDerived, smsWebhookUrl, testPhones }: Settings): string[] {
+export function settingsWarnings ({ isProduction, isCodeSecretDerived, redisTlsVerify, smsWebhookUrl, testPhones }: Settings): string[] {
   if (!isProduction) return []
   const warnings: string[] = []
   if (isCodeSecretDerived) {
     warnings.push('CODE_SECRET is not set: it is derived from JWT_SECRET, and a new JWT_SECRET forgets pending codes')
+  }
+  if (!redisTlsVerify) {
+    warnings.push('REDIS_TLS_VERIFY is false: anybody between this process and Redis can read and change its data, use REDIS_CA_FILE')
   }
   if (testPhones.size > 0) {
     warnings.push(`TEST_PHONES has ${testPhones.size} numbers with a fixed code: whoever knows both can sign in, remove them after the review`)

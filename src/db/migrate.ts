@@ -87,11 +87,11 @@ async function widenUserId (tx: Transaction) {
 
 /**
  * Brings the database at `url` up to date, wholly or not at all; a `users` table that is there is not touched. Harmless
- * when run again, and by several processes at once: they wait for each other.
+ * when run again, and by several processes at once: they wait for each other. `ca` is the certificate to trust, in PEM.
  * Returns the table `users` with its schema if it was there before. Throws with a one-line message, or WrongShape.
  */
-export async function migrate (url: string): Promise<string | undefined> {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: connectTimeoutMs })
+export async function migrate (url: string, ca?: string): Promise<string | undefined> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: connectTimeoutMs, ...(ca && { ssl: { ca } }) })
   // The error of a connection that dies comes with the query that waits for it.
   client.on('error', () => {})
   try {

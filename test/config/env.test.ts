@@ -1,0 +1,81 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { ConfigError, loadConfig } from '../../src/config.js'
+import { temporaryFolder } from '../helpers/servers.js'
+import { productionEnv } from '../helpers/service.js'
+
+const production = { ...productionEnv('postgres://u:p@db/app', 'redis://redis'), JWT_SECRET_PREVIOUS: 'previous-'.repeat(4), TEST_PHONES: '+13125550100=480513' }
+const twilio = {
+  SMS_PROVIDER: 'twilio', TWILIO_ACCOUNT_SID: `AC${'0'.repeat(32)}`, TWILIO_FROM: '+15005550006', TWILIO_AUTH_TOKEN: 'twilio-token'
+}
+
+function problemsOf (env: Record<string, string>): string[] {
+  try {
+    loadConfig(env)
+    return []
+  } catch (error) {
+    return (error as ConfigError).problems
+  }
+}
+
+/** Writes a file and returns its path. */
+async function fileOf (t: Test, content: string) {
+  const folder = await temporaryFolder()
+  t.teardown(folder.remove)
+  const path = join(folder.path, 'value')
+  writeFileSync(path, content)
+  return path
+}
+
+/** An environment with the value of one variable in a file instead. */
+async function moved (t: Test, env: Record<string, string>, name: string, end = '') {
+  const { [name]: value, ...rest } = env
+  return { ...rest, [`${name}_FILE`]: await fileOf(t, `${value}${end}`) }
+}
+
+for (const [name, env] of [
+  ...['DATABASE_URL', 'REDIS_URL', 'JWT_SECRET', 'JWT_SECRET_PREVIOUS', 'CODE_SECRET', 'SMS_WEBHOOK_URL', 'SMS_WEBHOOK_SECRET', 'TEST_PHONES']
+    .map((name) => [name, production] as const),
+  ['TWILIO_AUTH_TOKEN', { ...production, ...twilio }] as const
+]) {
+  t.test(`${name} can be in the file that ${name}_FILE names, with line ends after it`, async (t) => {
+    for (const end of ['', '\n', '\r\n']) t.strictSame(loadConfig(await moved(t, env, name, end)), loadConfig(env))
+  })
+
+  t.test(`${name} and ${name}_FILE together are refused, with neither value`, async (t) => {
+    const both = { ...env, ...await moved(t, env, name), [name]: (env as Record<string, string>)[name] as string }
+    t.strictSame(problemsOf(both), [`${name} and ${name}_FILE are both set, set one of them`])
+  })
+}
+
+t.test('a file that cannot be read is named once, with the reason', async (t) => {
+  const folder = await temporaryFolder()
+  t.teardown(folder.remove)
+  for (const [path, reason] of [[join(folder.path, 'missing'), 'ENOENT'], [folder.path, 'EISDIR']] as const) {
+    const { JWT_SECRET, DATABASE_URL, ...rest } = production
+    t.strictSame(problemsOf({ ...rest, JWT_SECRET_FILE: path, DATABASE_URL_FILE: path }).sort(), [
+      `DATABASE_URL_FILE names a file that cannot be read (${reason}): ${path}`,
+      `JWT_SECRET_FILE names a file that cannot be read (${reason}): ${path}`
+    ])
+  }
+})
+
+t.test('an empty file is refused, an empty path counts as unset', async (t) => {
+  const { JWT_SECRET, ...rest } = production
+  const path = await fileOf(t, '\n')
+  t.strictSame(problemsOf({ ...rest, JWT_SECRET_FILE: path }), [`JWT_SECRET_FILE names an empty file: ${path}`])
+  t.strictSame(problemsOf({ ...rest, JWT_SECRET_FILE: '' }), ['JWT_SECRET is required'])
+  t.strictSame(problemsOf({ ...production, JWT_SECRET_FILE: '' }), [])
+})
+
+t.test('a wrong value in a file is a problem of its variable and is not shown', async (t) => {
+  const { DATABASE_URL, JWT_SECRET, ...rest } = production
+  const problems = problemsOf({ ...rest, DATABASE_URL_FILE: await fileOf(t, 'mysql://hunter2'), JWT_SECRET_FILE: await fileOf(t, 'hunter2') })
+  t.match(problems, [/^DATABASE_URL must be/, /^JWT_SECRET must have/])
+  t.notMatch(problems.join(), /hunter2/)
+})
+
+t.test('only secrets and URLs are read from files', async (t) => {
+  t.equal(loadConfig({ ...production, SMS_APP_NAME_FILE: '/nowhere' }).smsAppName, 'Marque')
+})

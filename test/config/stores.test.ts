@@ -1,0 +1,121 @@
+import { join } from 'node:path'
+import { writeFileSync } from 'node:fs'
+import t from 'tap'
+import { ConfigError, loadConfig } from '../../src/config.js'
+import { privateCa } from '../helpers/certificates.js'
+import { temporaryFolder } from '../helpers/servers.js'
+import { productionEnv } from '../helpers/service.js'
+
+const production = productionEnv('postgres://u:p@db/app', 'rediss://redis')
+
+function problemsOf (env: Record<string, string>): string[] {
+  try {
+    loadConfig({ ...production, ...env })
+    return []
+  } catch (error) {
+    return (error as ConfigError).problems
+  }
+}
+
+const encode = 'has # / ? or @ in its password: percent-encode # as %23, / as %2F, ? as %3F, @ as %40'
+const oneHost = 'must name one host only'
+
+for (const [url, issue] of [
+  ['postgres://u:hunter#2@db/app', encode],
+  ['postgres://u:12#34@db/app', encode],
+  ['postgres://u:hunter/2@db/app', encode],
+  ['postgres://u:hunter?2@db/app', encode],
+  ['postgres://u:hunter@2@db/app', encode],
+  ['postgres://u:@/hunter@db/app', encode],
+  ['postgres://u:hunter%2@db/app', 'has a % in user or password that begins no escape: percent-encode % as %25'],
+  ['postgres://u:hunter2@db1,db2/app', oneHost],
+  ['postgres://u:hunter2@db1:5432,db2:5432/app', oneHost],
+  ['postgres://u:hunter2@/app?host=db1,db2', oneHost],
+  ['postgres://u:hunter2@db:port/app', 'must have a port from 0 to 65535; if this is a part of the password, percent-encode # / ? @ in it'],
+  ['postgres://u:hunter2@db:65536/app', 'must have a port from 0 to 65535; if this is a part of the password, percent-encode # / ? @ in it'],
+  ['postgres://u:hunter2@/app', 'must name a host, or the folder of a Unix socket: postgres://user:password@/db?host=/var/run/postgresql'],
+  ['postgres:///app', 'must name a host, or the folder of a Unix socket: postgres://user:password@/db?host=/var/run/postgresql'],
+  ['postgres://u:hunter2@d b/app', 'is not a URL: percent-encode all but letters and digits in user and password'],
+  ['mysql://u:hunter2@db/app', 'must be a URL that starts with postgres:// or postgresql://'],
+  ['db:5432/app', 'must be a URL that starts with postgres:// or postgresql://']
+]) {
+  t.test(`DATABASE_URL ${url} is refused with what is wrong about it`, async (t) => {
+    t.strictSame(problemsOf({ DATABASE_URL: url as string }), [`DATABASE_URL ${issue}`])
+  })
+}
+
+for (const url of ['postgres://db', 'postgresql://u:p%23%2F%3F%40%25@db:5432/app?sslmode=verify-full', 'postgres://u:p@[::1]:5432/app', 'postgres://u:p@/app?host=/run/sql',
+  'postgres:///app?host=/run/sql', 'postgres://db:5432/app?user=me@server', 'postgres://db:5432?user=me@server']) {
+  t.test(`DATABASE_URL ${url} is accepted as it is`, async (t) => {
+    t.equal(loadConfig({ ...production, DATABASE_URL: url }).databaseUrl, url)
+  })
+}
+
+const redisForms = 'must be redis://… or rediss://…, several of these joined by commas, or redis+sentinel://user:password@host:port,host:port/name'
+
+for (const [url, issue] of [
+  ['redis://:hunter#2@redis', encode],
+  ['redis://:hunter/2@redis', encode],
+  ['redis://:hunter@2@redis', encode],
+  ['redis://:hunter%2@redis', 'has a % in user or password that begins no escape: percent-encode % as %25'],
+  ['redis://a:1,b:2', 'must repeat redis:// or rediss:// before each host of a Cluster'],
+  ['redis://a/sub', 'has a path that is no database number'],
+  ['redis://a/1/2', 'has a path that is no database number'],
+  ['redis://a/-1', 'has a path that is no database number'],
+  ['redis://a,redis://b/x', 'has a path that is no database number'],
+  ['redis://a/1,redis://b', 'names a database, but a Cluster has only database 0'],
+  ['redis+sentinel://u:p@a', 'must be redis+sentinel://user:password@host:port,host:port/name; percent-encode # / ? @ : in a password'],
+  ['redis+sentinel://u:hunter/2@a/main', 'must be redis+sentinel://user:password@host:port,host:port/name; percent-encode # / ? @ : in a password'],
+  ['http://redis', redisForms],
+  ['redis://', redisForms]
+]) {
+  t.test(`REDIS_URL ${url} is refused with what is wrong about it`, async (t) => {
+    t.strictSame(problemsOf({ REDIS_URL: url as string }), [`REDIS_URL ${issue}`])
+  })
+}
+
+for (const url of ['redis://redis', 'redis://redis/', 'redis://redis/0', 'rediss://u:p%40%23@[::1]:6380/15', 'redis://a,redis://b/0']) {
+  t.test(`REDIS_URL ${url} is accepted as it is`, async (t) => {
+    t.equal(loadConfig({ ...production, REDIS_URL: url }).redisUrl, url)
+  })
+}
+
+t.test('DATABASE_CA_FILE replaces what DATABASE_URL says about TLS, REDIS_CA_FILE needs a URL with TLS', async (t) => {
+  const { ca } = await privateCa(t)
+  const files = { DATABASE_CA_FILE: ca, REDIS_CA_FILE: ca }
+  const databaseUrl = (DATABASE_URL: string) => loadConfig({ ...production, ...files, DATABASE_URL }).databaseUrl
+
+  t.match(loadConfig({ ...production, ...files }), { databaseCa: /BEGIN CERTIFICATE/, redisCa: /BEGIN CERTIFICATE/ })
+  t.equal(databaseUrl('postgres://u:p@db/app'), 'postgres://u:p@db/app')
+  t.equal(databaseUrl('postgres://u:p@db/app?sslmode=require'), 'postgres://u:p@db/app')
+  t.equal(databaseUrl('postgres://u:p@db/app?sslmode=verify-ca&sslrootcert=/x&application_name=a'), 'postgres://u:p@db/app?application_name=a')
+  t.strictSame(problemsOf({ ...files, DATABASE_URL: 'postgres://u:p@db/app?sslmode=disable' }), ['DATABASE_CA_FILE needs TLS: remove sslmode=disable from DATABASE_URL'])
+  t.strictSame(problemsOf({ ...files, DATABASE_URL: 'postgres://u:p@db/app?sslmode=no-verify' }), ['DATABASE_CA_FILE needs TLS: remove sslmode=no-verify from DATABASE_URL'])
+  t.match(problemsOf({ ...files, DATABASE_URL: 'postgres://u:p@/app?host=/run' }), [/^DATABASE_CA_FILE .* Unix socket/])
+  t.match(problemsOf({ ...files, DATABASE_URL: 'postgres://u:p@db/app?sslcert=/x' }), [/^DATABASE_CA_FILE .* sslcert/])
+  t.match(problemsOf({ ...files, DATABASE_URL: 'mysql://db' }), [/^DATABASE_URL/])
+  t.match(problemsOf({ ...files, REDIS_URL: 'redis://redis' }), [/^REDIS_CA_FILE needs TLS/])
+  t.strictSame(problemsOf({ ...files, REDIS_URL: 'redis+sentinel://a/main?tls=true' }), [])
+  t.strictSame(problemsOf({ NODE_ENV: 'development', REDIS_CA_FILE: ca, REDIS_URL: '' }), [])
+})
+
+t.test('a CA file that cannot be read or is no certificate is refused', async (t) => {
+  const folder = await temporaryFolder()
+  t.teardown(folder.remove)
+  const path = join(folder.path, 'ca.pem')
+  writeFileSync(path, 'hunter2')
+  for (const name of ['DATABASE_CA_FILE', 'REDIS_CA_FILE']) {
+    t.strictSame(problemsOf({ [name]: path }), [`${name} must name a file with a certificate in PEM`])
+    t.strictSame(problemsOf({ [name]: '/nowhere' }), [`${name} names a file that cannot be read (ENOENT): /nowhere`])
+  }
+})
+
+t.test('production warns of REDIS_TLS_VERIFY=false', async (t) => {
+  t.match(loadConfig({ ...production, REDIS_TLS_VERIFY: 'false', SMS_WEBHOOK_URL: 'https://sms.example/' }).warnings, [/^REDIS_TLS_VERIFY is false/])
+})
+
+t.test('REDIS_PREFIX is phone-auth: by default', async (t) => {
+  t.equal(loadConfig(production).redisPrefix, 'phone-auth:')
+  t.equal(loadConfig({ ...production, REDIS_PREFIX: '' }).redisPrefix, 'phone-auth:')
+  t.equal(loadConfig({ ...production, REDIS_PREFIX: 'other/' }).redisPrefix, 'other/')
+})
