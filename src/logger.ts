@@ -98,18 +98,27 @@ export function logEvent (request: FastifyRequest, event: AuthEvent, who: { user
 
 export type OutageLog = ReturnType<typeof outageLog>
 
-/** Tells once that a dependency went away and once that it is back, however often it is asked. */
-export function outageLog (log: FastifyBaseLogger, dependency: string) {
-  let isDown = false
+/**
+ * Logs an outage of a dependency once, and its end once, however often it is asked. `describe` says what is wrong; another
+ * description than before in the same outage is logged, too.
+ */
+export function outageLog (log: FastifyBaseLogger, dependency: string, describe: (error: unknown) => string = () => 'does not respond') {
+  const logged = new Set<string>()
+  let cause: unknown
   return {
     down (err: unknown) {
-      if (!isDown) log.error({ event: 'dependency_down', dependency, err }, `${dependency} does not answer`)
-      isDown = true
+      cause = err
+      const what = describe(err)
+      if (logged.has(what)) return
+      logged.add(what)
+      log.error({ event: 'dependency_down', dependency, err }, `${dependency} ${what}`)
     },
-    isUp: () => !isDown,
+    isUp: () => logged.size === 0,
+    /** The last error of the outage. */
+    cause: () => cause,
     up () {
-      if (isDown) log.info({ event: 'dependency_up', dependency }, `${dependency} answers again`)
-      isDown = false
+      if (logged.size > 0) log.info({ event: 'dependency_up', dependency }, `${dependency} responds again`)
+      logged.clear()
     }
   }
 }

@@ -10,9 +10,9 @@ import { outageLog, type OutageLog } from '../logger.js'
 export type Database = ReturnType<typeof openDatabase>
 export type Transaction = NodePgDatabase
 
-/** Longest wait for the turn of a user, for a free or new connection, and for a response on it, in milliseconds. */
+/** Longest wait for the turn of a user, for a free connection, and for a response on it, in milliseconds. */
 const turnTimeoutMs = 2000
-const connectTimeoutMs = 1000
+const freeTimeoutMs = 1000
 const queryTimeoutMs = 1500
 
 /**
@@ -26,17 +26,34 @@ function divideConnections (max: number) {
   return { check, shared, transactions: Math.max(1, Math.floor(shared / 2)) }
 }
 
+/** pg-pool has one timeout for two waits: for a free connection, and for a new one, which `newClient` opens. */
+function allowToOpen (pool: pg.Pool, openTimeoutMs: number) {
+  const { options } = pool
+  const internals = pool as unknown as { newClient: (pending: unknown) => void }
+  const newClient = internals.newClient.bind(pool)
+  internals.newClient = (pending) => {
+    options.connectionTimeoutMillis = openTimeoutMs
+    try {
+      newClient(pending)
+    } finally {
+      options.connectionTimeoutMillis = freeTimeoutMs
+    }
+  }
+  return pool
+}
+
 function openPool (config: Config, max: number) {
-  const pool = new pg.Pool({
+  const pool = allowToOpen(new pg.Pool({
     connectionString: config.databaseUrl,
+    ...(config.databaseCa && { ssl: { ca: config.databaseCa } }),
     max,
-    connectionTimeoutMillis: connectTimeoutMs,
+    connectionTimeoutMillis: freeTimeoutMs,
     query_timeout: queryTimeoutMs,
     keepAlive: true,
     application_name: 'phone-auth',
     // Dates are read in this style alone, and timestamptz columns as UTC. A PgBouncer follows both settings from server to server.
     onConnect: (client) => client.query("SET datestyle = 'ISO'; SET timezone = 'UTC'")
-  })
+  }), config.databaseConnectTimeoutMs)
   // The pool does not listen to a connection in use: its death between two queries would end the process. A listener that is
   // added once the connection is in use comes too late, because pg may read that death in the same piece as the response before.
   return pool.on('connect', (client) => { client.on('error', noop) })
@@ -54,7 +71,7 @@ function openDatabase (config: Config) {
    * responds, and never puts such a connection back into the pool.
    */
   const atomically = <T>(work: (tx: Transaction) => Promise<T>): Promise<T> =>
-    transactions.run(connectTimeoutMs, async () => {
+    transactions.run(freeTimeoutMs, async () => {
       const client = await pool.connect()
       try {
         await client.query('BEGIN')
@@ -113,6 +130,9 @@ const isConnectionError = (error: unknown) => error instanceof Error &&
   (/^E(?!RR_)[A-Z_]+$/.test((error as NodeJS.ErrnoException).code ?? '') ||
    /^(timeout exceeded when trying to connect|Connection terminated|Query read timeout|Client has encountered)/.test(error.message))
 
+/** Whether any statement that succeeds ends an outage: not where a table, a column or a right is missing (class 42). */
+const endsWithStatement = (error: unknown) => isDatabaseUnavailable(error) && !sqlState(error)?.startsWith('42')
+
 declare module 'fastify' {
   interface FastifyInstance {
     db: Database
@@ -123,8 +143,13 @@ declare module 'fastify' {
 export default fp<Config>(async (app, config) => {
   const db = openDatabase(config)
   const outage = outageLog(app.log, 'PostgreSQL')
-  // Without a listener the death of an idle connection ends the process.
-  for (const pool of db.pools) pool.on('error', outage.down)
+  for (const pool of db.pools) {
+    // Without a listener the death of an idle connection ends the process.
+    pool.on('error', outage.down)
+    pool.on('release', (error: Error | false | undefined) => {
+      if (!error && !outage.isUp() && endsWithStatement(outage.cause())) outage.up()
+    })
+  }
   app.decorate('db', db)
   app.decorate('databaseOutage', outage)
   app.addHook('onClose', async () => { await Promise.all(db.pools.map((pool) => pool.end())) })

@@ -134,6 +134,7 @@ for (const [name, start] of Object.entries(dependencies)) {
     const dependency = await start(t, receiver.url)
     const service = await startService(t, {
       ...productionEnv((await testDatabase(t)).url, (await testRedis(t)).url),
+      DATABASE_CONNECT_TIMEOUT_MS: '1000',
       LOG_LEVEL: 'info',
       SMS_WEBHOOK_URL: receiver.url,
       SMS_TIMEOUT_MS: String(smsTimeoutMs),

@@ -86,6 +86,7 @@ export async function startTestPostgres (options: { flags?: string[] } = {}) {
   let server = await startPostgres(dataDir, { port, flags })
   return {
     url: server.url,
+    dataDir,
     get pid () { return server.pid },
     stop: () => server.stop(),
     async start () { server = await startPostgres(dataDir, { port, flags }) },
