@@ -6,6 +6,7 @@ import { buildApp, type Overrides } from './app.js'
 import { offerMetrics, onStopSignal } from './cluster.js'
 import type { Config } from './config.js'
 import { serveMetrics } from './metrics-server.js'
+import { catchLibraryWarnings } from './process/library-warnings.js'
 
 /** Longest time it may take to end after the drain, in milliseconds, before the process ends all the same. */
 const closeDelayMs = 15_000
@@ -15,7 +16,9 @@ const closeDelayMs = 15_000
  * from a person at a terminal and does not wait for them. In each case requests in flight finish before the process ends.
  */
 export async function serve (config: Config, overrides: Overrides = {}, onClosed = async () => {}): Promise<{ app: FastifyInstance, port: number }> {
+  const sendWarningsTo = catchLibraryWarnings()
   const app = await buildApp(config, overrides)
+  sendWarningsTo(app.log)
   const abort = new AbortController()
   const delay = config.drainSeconds * 1000 + closeDelayMs
   const { close } = closeWithGrace({ delay, logger: false, skip: ['SIGINT', 'SIGTERM'] }, async ({ err }) => {

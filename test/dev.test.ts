@@ -215,7 +215,7 @@ t.test('DATABASE_URL and REDIS_URL of a .env file are used instead, and the envi
   t.match(dev.stdout, /PostgreSQL: DATABASE_URL\n {2}codes: REDIS_URL\n/)
   t.match(dev.stdout, /Dotenv/)
   t.strictSame(await sql('SELECT phone_number FROM users'), [{ phone_number: phone }])
-  t.equal((await redis.keys('code:*')).length, 1)
+  t.equal((await redis.keys('phone-auth:code:*')).length, 1)
   t.equal(existsSync(join(cwd, '.data')), false)
   dev.kill('SIGINT')
   t.equal((await dev.closed).code, 0)

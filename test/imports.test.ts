@@ -15,7 +15,7 @@ const layers: Array<[path: RegExp, layer: number]> = [
   // The words of the messages, like those of markets: the configuration is held against them at the start.
   [/^auth\/sms\/text\.ts$|^(messages|phone)\//, 1],
   [/^(auth|profile)\/|^metrics-server\.ts$/, 4],
-  [/^(config|redis)\//, 1],
+  [/^(config|redis|process)\//, 1],
   [/^users\/|^db\/migrate\.ts$|^limits\/(guesses|daily-messages)\.ts$/, 3],
   [/^(plugins|limits)\//, 2],
   [/^(batch|config|errors|logger|markets|schemas|answers|client-address|keyed-digest|version|redis-url|start-errors|test-phones|dev-postgres)\.ts$|^(db\/(schema|turns|users-shape|shape-watch)\.ts$|http\/|dev\/)/, 1]
@@ -23,7 +23,7 @@ const layers: Array<[path: RegExp, layer: number]> = [
 
 /** Packages that only the named files may import; a module of Node by its node: name. */
 const reserved: Record<string, string[]> = {
-  ioredis: ['plugins/redis.ts', 'auth/code-store.redis.ts'],
+  ioredis: ['plugins/redis.ts', 'redis/connect.ts', 'redis/probe.ts'],
   pg: ['plugins/database.ts', 'db/migrate.ts', 'dev/postgres-folder.ts'],
   twilio: ['auth/sms/twilio.ts'],
   'node:process': []

@@ -79,7 +79,7 @@ export const healthRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { cl
   const check = async () => {
     const [database, redis] = await Promise.all([
       state(checkDatabase(), app.databaseOutage),
-      app.redis ? state(app.redis.ping(), app.redisOutage) : 'up' as const
+      state(app.probeRedis(), app.redisOutage)
     ])
     return { database, redis }
   }

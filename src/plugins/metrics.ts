@@ -3,6 +3,7 @@ import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client'
 import type { Config } from '../config.js'
 import { logEvent, type Audit, type AuthEvent } from '../logger.js'
 import { marketIds, marketOf } from '../markets.js'
+import { unavailableReason, unavailableReasons } from '../redis/refusal.js'
 import { version } from '../version.js'
 import { histogram } from './histogram.js'
 
@@ -99,13 +100,24 @@ export default fp<Config>(async (app, { metricsPort }) => {
   gauge('phone_auth_database_waiting', 'Statements and transactions that wait for a connection', () => sum((pool) => pool.waitingCount) + app.db.transactions.waitingCount())
   registry.registerMetric(new Gauge({
     name: 'phone_auth_dependency_up',
-    help: '1 while PostgreSQL or Redis answers; of several workers the worst counts',
+    help: '1 while PostgreSQL responds, or Redis takes writes; of several workers the worst counts',
     labelNames: ['dependency'],
     aggregator: 'min',
     registers: [],
     collect () {
       this.set({ dependency: 'postgresql' }, Number(app.databaseOutage.isUp()))
       this.set({ dependency: 'redis' }, Number(app.redisOutage.isUp()))
+    }
+  }))
+  registry.registerMetric(new Gauge({
+    name: 'phone_auth_redis_unavailable',
+    help: '1 for the reason for which Redis is unavailable',
+    labelNames: ['reason'],
+    aggregator: 'max',
+    registers: [],
+    collect () {
+      const current = app.redisOutage.isUp() ? undefined : unavailableReason(app.redisOutage.cause())
+      for (const reason of unavailableReasons) this.set({ reason }, Number(reason === current))
     }
   }))
 

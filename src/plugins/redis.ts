@@ -1,29 +1,32 @@
 import { once } from 'node:events'
+import type { FastifyBaseLogger } from 'fastify'
 import fp from 'fastify-plugin'
-import { Cluster, Redis as Server } from 'ioredis'
+import { Cluster } from 'ioredis'
 import type { Config } from '../config.js'
 import { problem } from '../errors.js'
 import { outageLog, type OutageLog } from '../logger.js'
+import { connect, movable, type Redis } from '../redis/connect.js'
+import { commandProbe, infoField } from '../redis/probe.js'
+import { describeRedis, isWrongDatabase } from '../redis/refusal.js'
 import { parseRedisUrl, type RedisTarget } from '../redis-url.js'
 
-const connectTimeoutMs = 1000
-const commandTimeoutMs = 1000
-/** A connection that owes an answer for so long is given up: its host may have gone without a word. */
-const socketTimeoutMs = 1500
-/** How often the nodes of a Cluster are asked who has which slots, so that a failover is noticed. */
-const slotsRefreshMs = 1000
+export type { Redis }
 
-export type Redis = Server | Cluster
+const startTimeoutMs = 1000
+/** How often Redis is probed without being asked to, so that an idle process notices what changes, too. */
+const probeIntervalMs = 1000
 
 declare module 'fastify' {
   interface FastifyInstance {
     /** Null in development without REDIS_URL. */
     redis: Redis | null
     redisOutage: OutageLog
+    /** Tries every command that the service uses. Rejects with the error of Redis where one fails. */
+    probeRedis: () => Promise<void>
   }
 }
 
-/** Waits for an answer of Redis; any failure of it means 503. The cause stays for the log. */
+/** Waits for a reply of Redis; any failure of it means 503. The cause stays for the log. */
 export async function answerOf<T> (reply: Promise<T>): Promise<T> {
   try {
     return await reply
@@ -34,7 +37,7 @@ export async function answerOf<T> (reply: Promise<T>): Promise<T> {
 
 /**
  * Registers a script of one key, which is one round trip and one slot of a cluster. Returns the function that runs it and
- * throws unavailable when Redis does not answer.
+ * throws unavailable when Redis does not respond.
  */
 export function redisScript<Reply> (redis: Redis, name: string, lua: string) {
   type Command = (key: string, ...args: Array<string | number>) => Promise<Reply>
@@ -44,72 +47,82 @@ export function redisScript<Reply> (redis: Redis, name: string, lua: string) {
   return run
 }
 
-const retryStrategy = (attempt: number) => Math.min(attempt * 50, 500)
-
-/** Bounds for each connection. A command waits for nothing: it fails at once while Redis is away, and is never sent twice. */
-const bounded = {
-  connectTimeout: connectTimeoutMs,
-  commandTimeout: commandTimeoutMs,
-  socketTimeout: socketTimeoutMs,
-  autoResendUnfulfilledCommands: false,
-  maxRetriesPerRequest: 0,
-  // A master that became a replica keeps its connections.
-  reconnectOnError: ({ message }: Error) => message.startsWith('READONLY')
-}
-
-/** Connects to one server, to a Cluster, or to the master that the Sentinels name. */
-export function connect (target: RedisTarget): Redis {
-  if ('server' in target) return new Server(target.server, { ...bounded, enableOfflineQueue: false, retryStrategy })
-  if ('nodes' in target) {
-    const { protocol, username, password } = new URL(target.nodes[0] as string)
-    return new Cluster(target.nodes, {
-      enableOfflineQueue: false,
-      clusterRetryStrategy: retryStrategy,
-      slotsRefreshTimeout: connectTimeoutMs,
-      slotsRefreshInterval: slotsRefreshMs,
-      // Zero: what a lost connection owed may have been run.
-      retryDelayOnFailover: 0,
-      // Names stay names, or no certificate would fit them.
-      dnsLookup: (address, callback) => callback(null, address),
-      redisOptions: {
-        ...bounded,
-        username: decodeURIComponent(username),
-        password: decodeURIComponent(password),
-        ...(protocol === 'rediss:' && { tls: {} })
-      }
-    })
+/** Warns once of each eviction policy that may remove a revocation or a code before its time. */
+function evictionWarning (log: FastifyBaseLogger) {
+  const warned = new Set<string>()
+  return (info: string) => {
+    const policy = infoField(info, 'maxmemory_policy') ?? 'noeviction'
+    if (policy === 'noeviction' || warned.has(policy)) return
+    warned.add(policy)
+    log.warn({ event: 'redis_eviction', policy },
+      'Redis may evict keys, which revives tokens that were logged out: set maxmemory-policy to noeviction')
   }
-  const { sentinels, name, username, password, isTls } = target
-  return new Server({
-    ...bounded,
-    enableOfflineQueue: false,
-    retryStrategy,
-    sentinels,
-    name,
-    sentinelCommandTimeout: commandTimeoutMs,
-    sentinelRetryStrategy: retryStrategy,
-    username,
-    password,
-    sentinelUsername: username,
-    sentinelPassword: password,
-    ...(isTls && { tls: {}, sentinelTLS: {}, enableTLSForSentinelMode: true })
-  })
 }
 
-export default fp<Config>(async (app, { redisUrl }) => {
-  const outage = outageLog(app.log, 'Redis')
+/** INFO of a server; empty where it does not respond or the user lacks the right. */
+const infoOf = (server: { info: () => Promise<string> }) => server.info().catch(() => '')
+
+export default fp<Config>(async (app, { redisUrl, redisCa, redisTlsVerify, redisPrefix }) => {
+  const outage = outageLog(app.log, 'Redis', describeRedis)
   app.decorate('redisOutage', outage)
   if (redisUrl === undefined) {
     app.decorate<Redis | null>('redis', null)
+    app.decorate('probeRedis', async () => {})
     return
   }
-  const redis = connect(parseRedisUrl(redisUrl) as RedisTarget)
-  redis.on('error', outage.down)
-  redis.on('ready', outage.up)
-  app.decorate<Redis | null>('redis', redis)
-  app.addHook('onClose', async () => { redis.disconnect() })
-  // The first requests should find it ready; when it is away the service starts all the same.
-  await once(redis, 'ready', { signal: AbortSignal.timeout(connectTimeoutMs) }).catch(() => undefined)
-  // A Cluster connects to a node at the first command to it, and refuses those that come meanwhile.
-  if (redis instanceof Cluster) await Promise.allSettled(redis.nodes().map((node) => node.ping()))
+  const tls = { rejectUnauthorized: redisTlsVerify, ...(redisCa && { ca: redisCa }) }
+  const warnOfEviction = evictionWarning(app.log)
+  /** What follows the last 'ready' of a connection. */
+  let settled = Promise.resolve()
+
+  function open (target: RedisTarget): Redis {
+    const connection = connect(target, { keyPrefix: redisPrefix, tls })
+    connection.on('error', (error) => {
+      outage.down(error)
+      // ioredis would go on with database 0. It connects anew instead, until the server has the database.
+      if (isWrongDatabase(error)) connection.disconnect(true)
+    })
+    connection.on('ready', () => { settled = settle(connection) })
+    return connection
+  }
+
+  const redis = movable(open(parseRedisUrl(redisUrl) as RedisTarget))
+  const probe = commandProbe(redis.client, redis.current)
+  const probeRedis = () => probe().then(outage.up, (error: unknown) => {
+    outage.down(error)
+    throw error
+  })
+  const probeQuietly = () => probeRedis().catch(() => undefined)
+
+  async function settle (connection: Redis) {
+    // A Cluster connects to a node at the first command to it, and refuses those that come meanwhile.
+    const servers = connection instanceof Cluster ? connection.nodes('master') : [connection]
+    const infos = await Promise.all(servers.map(infoOf))
+    if (!(connection instanceof Cluster) && infoField(infos[0] as string, 'cluster_enabled') === '1') {
+      redis.moveTo(open({ nodes: [redisUrl as string] }))
+      return
+    }
+    infos.forEach(warnOfEviction)
+    await probeQuietly()
+  }
+
+  /** Waits until the first requests find Redis ready. If it is unavailable, the service starts all the same. */
+  async function start (connection: Redis): Promise<void> {
+    await once(connection, 'ready', { signal: AbortSignal.timeout(startTimeoutMs) }).catch((error: unknown) => {
+      if (!isWrongDatabase(error)) return
+      connection.disconnect()
+      throw new Error('REDIS_URL names a database that the server does not have; in cluster mode there is only database 0')
+    })
+    await settled
+    if (redis.current() !== connection) await start(redis.current())
+  }
+  await start(redis.current())
+
+  app.decorate<Redis | null>('redis', redis.client)
+  app.decorate('probeRedis', probeRedis)
+  const timer = setInterval(probeQuietly, probeIntervalMs).unref()
+  app.addHook('onClose', async () => {
+    clearInterval(timer)
+    redis.current().disconnect()
+  })
 }, { name: 'redis' })

@@ -7,7 +7,7 @@ import { digestCode, deriveCode, newNonce, phoneKey } from '../../src/auth/code.
 import { memoryCodeStore } from '../../src/auth/code-store.memory.js'
 import { redisCodeStore } from '../../src/auth/code-store.redis.js'
 import { dayMs, hourMs, sendsCeiling, type CodeLimits, type CodeStore, type Issued } from '../../src/auth/code-store.js'
-import { connect } from '../../src/plugins/redis.js'
+import { connect } from '../../src/redis/connect.js'
 import { parseRedisUrl, type RedisTarget } from '../../src/redis-url.js'
 import { startCluster } from '../helpers/redis-topologies.js'
 import { startRedis } from '../helpers/servers.js'

@@ -86,7 +86,7 @@ for (const [Failure, code, detail] of [
 
     const refused = await service.send(phone)
     t.strictSame(...problemOf(refused, 422, 'Unprocessable Entity', code, { errors: [{ field: '/phone', message: detail }] }))
-    t.strictSame(await service.redis.keys('code:*'), [])
+    t.strictSame(await service.redis.keys('phone-auth:code:*'), [])
     const [line] = service.log.map((text) => JSON.parse(text)).filter(({ event }) => event === 'sms_failed')
     t.match(line, { reason: code, message_id: /^[0-9a-f-]{36}$/ })
     t.match(await service.app.metrics.metrics(), `phone_auth_refused_total{reason="${code}",market="kg"} 1`)

@@ -115,7 +115,7 @@ t.test('what stays in Redis after a login is no code', async (t) => {
   const phone = newPhone()
   await service.login(phone)
   const all = await keys(service.redis)
-  t.strictSame(await service.redis.hmget(all.find(({ key }) => key.startsWith('code:'))?.key as string, 'n', 'd', 'a', 'f', 'x'), [null, null, null, null, null])
+  t.strictSame(await service.redis.hmget(all.find(({ key }) => key.startsWith('phone-auth:code:'))?.key as string, 'n', 'd', 'a', 'f', 'x'), [null, null, null, null, null])
 })
 
 t.test('another CODE_SECRET knows nothing of the codes that are pending', async (t) => {

@@ -182,7 +182,7 @@ t.test('422', async (t) => {
       t.equal(answer.code, 'invalid_request')
       t.strictSame(answer.errors.map((error: { field: string }) => error.field), [field])
       t.strictSame(service.sms, [])
-      t.strictSame(await service.redis.keys('code:*'), [])
+      t.strictSame(await service.redis.keys('phone-auth:code:*'), [])
     })
   }
 })
@@ -310,7 +310,7 @@ t.test('502', async (t) => {
     const refused = await service.send(phone)
     t.strictSame(...problemOf(refused, 502, 'Bad Gateway', 'sms_failed'))
     const code = service.codeOf(phone)
-    t.strictSame(await service.redis.keys('code:*'), [])
+    t.strictSame(await service.redis.keys('phone-auth:code:*'), [])
     const guess = await service.verify(phone, code)
     t.strictSame(...problemOf(guess, 400, 'Bad Request', 'invalid_code'))
     t.equal((await service.send(phone)).status, 200)

@@ -54,7 +54,7 @@ t.test('neither cooldown nor caps nor the traffic guard know a test number', asy
   const service = await testPhoneService(t)
   for (let times = 0; times < 30; times++) t.equal((await service.send(phone)).status, 200)
   t.equal((await service.verify(phone, code)).status, 200)
-  t.strictSame(await service.redis.keys('guard:*'), [], 'neither sends nor the first login are counted')
+  t.strictSame(await service.redis.keys('phone-auth:guard:*'), [], 'neither sends nor the first login are counted')
   t.strictSame(lines(service, 'guard_tripped'), [])
 
   // The one send that a block and a market have goes to another number, and pauses them.
@@ -225,7 +225,7 @@ t.test('Redis shows neither a test number nor its code, and keeps its state unde
   const service = await testPhoneService(t)
   await service.send(phone)
   await service.verify(phone, '654321')
-  const keys = await service.redis.keys('code:*')
+  const keys = await service.redis.keys('phone-auth:code:*')
   t.equal(keys.length, 1)
   const [key] = keys as [string]
   t.notMatch(key + JSON.stringify(await service.redis.hgetall(key)), /3125550100|480513|654321/)

@@ -5,7 +5,7 @@ import { ConfigError, loadConfig } from '../../src/config.js'
 import { temporaryFolder } from '../helpers/servers.js'
 import { productionEnv } from '../helpers/service.js'
 
-const production = { ...productionEnv('postgres://u:p@db/app', 'redis://redis'), JWT_SECRET_PREVIOUS: 'previous-'.repeat(4), TEST_PHONES: '+13125550100=480513' }
+const production: Record<string, string> = { ...productionEnv('postgres://u:p@db/app', 'redis://redis'), JWT_SECRET_PREVIOUS: 'previous-'.repeat(4), TEST_PHONES: '+13125550100=480513' }
 const twilio = {
   SMS_PROVIDER: 'twilio', TWILIO_ACCOUNT_SID: `AC${'0'.repeat(32)}`, TWILIO_FROM: '+15005550006', TWILIO_AUTH_TOKEN: 'twilio-token'
 }
@@ -44,7 +44,7 @@ for (const [name, env] of [
   })
 
   t.test(`${name} and ${name}_FILE together are refused, with neither value`, async (t) => {
-    const both = { ...env, ...await moved(t, env, name), [name]: (env as Record<string, string>)[name] as string }
+    const both = { ...env, ...await moved(t, env, name), [name]: env[name] as string }
     t.strictSame(problemsOf(both), [`${name} and ${name}_FILE are both set, set one of them`])
   })
 }

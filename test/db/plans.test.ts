@@ -57,7 +57,7 @@ t.test(`no statement of the service reads all of users or user_addresses, with $
   await is(200, 'PUT', `${addresses}/${second.id}`, { title: 'Work' })
   await is(200, 'DELETE', `${addresses}/${first.id}`)
   await is(200, 'POST', '/api/v1/auth/logout')
-  await service.redis.del(await service.redis.keys('code:*'))
+  await service.redis.del(await service.redis.keys('phone-auth:code:*'))
   await service.send(phone)
   t.equal((await service.verify(phone, wrongCode(service.codeOf(phone)))).status, 400)
   const again = await service.verify(phone, service.codeOf(phone))

@@ -216,7 +216,7 @@ t.test('timestamptz columns hold the right moments whatever the time zone of the
   t.equal((await service.request('POST', '/auth/logout', { token })).status, 200)
   t.strictSame(await database.sql('SELECT extract(epoch FROM last_login)::float8 AS login FROM users'), [{ login: iat + 1e-6 }])
   t.equal((await service.request('GET', '/auth/verify-token', { token })).status, 401)
-  await service.redis.del(await service.redis.keys('code:*'))
+  await service.redis.del(await service.redis.keys('phone-auth:code:*'))
   t.equal((await service.login(user.phone)).body.is_new_user, false)
 })
 

@@ -145,8 +145,8 @@ t.test('the writes of one user are counted, by all replicas together, and refuse
   t.equal((await second.request('GET', me, { token })).headers.has('ratelimit-limit'), false)
   t.equal((await second.request('POST', '/auth/verify-token', { token })).status, 200)
   t.equal((await second.request('PATCH', me, { token: other.token, body: {} })).status, 200)
-  const keys = await redis.redis.keys('writes:*')
-  t.strictSame(keys.sort(), [`writes:${user.id}`, `writes:${other.user.id}`].sort())
+  const keys = await redis.redis.keys('phone-auth:writes:*')
+  t.strictSame(keys.sort(), [user, other.user].map(({ id }) => `phone-auth:writes:${id}`).sort())
   for (const key of keys) t.ok(await redis.redis.pttl(key) > 0)
 })
 

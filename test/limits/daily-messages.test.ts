@@ -20,10 +20,10 @@ t.test('parallel sends do not pass SMS_MARKET_DAILY_MAX, known numbers included,
   t.match(events(service, 'guard_tripped')[0], { level: 40, scope: 'daily', market: 'kg', mode: 'enforce' })
   t.equal(service.sms.length, 10)
   t.equal((await service.send('+13128059851')).status, 200, 'another market goes on')
-  for (const key of await service.redis.keys('daily:*')) t.ok(await service.redis.pttl(key) > 0)
+  for (const key of await service.redis.keys('phone-auth:daily:*')) t.ok(await service.redis.pttl(key) > 0)
 
   now += 86_400_000
-  await service.redis.del(await service.redis.keys('code:*'))
+  await service.redis.del(await service.redis.keys('phone-auth:code:*'))
   t.equal((await service.send(known)).status, 200, 'a new day')
 })
 
@@ -45,7 +45,7 @@ t.test('a message that the provider or the pumping guard refuses takes no place 
 t.test('a send that the day of its market refuses leaves no count with the pumping guard and no cooldown', async (t) => {
   const service = await testService(t, { env: { SMS_MARKET_DAILY_MAX: '1', SMS_GUARD_BLOCK_SENDS: '2' } })
   t.equal((await service.send('+996555120001')).status, 200)
-  const [day] = await service.redis.keys('daily:*') as [string]
+  const [day] = await service.redis.keys('phone-auth:daily:*') as [string]
   for (let tries = 0; tries < 3; tries++) t.equal((await service.send('+996555120002')).body.code, 'too_many_sends')
   await service.redis.set(day, 'not a hash')
   t.equal((await service.send('+996555120002')).status, 503)

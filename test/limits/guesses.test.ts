@@ -213,7 +213,7 @@ t.test('the fixed code of a test number buys no further wrong guesses', async (t
 t.test('Redis shows no client IP, and every count of guesses ends', async (t) => {
   const service = await testService(t)
   await service.verify(newPhone(), '123456')
-  const keys = await service.redis.keys('guesses:*')
+  const keys = await service.redis.keys('phone-auth:guesses:*')
   t.equal(keys.length, 1)
   t.notMatch(keys.join(), /127/)
   const ttl = await service.redis.ttl(keys[0] as string)

@@ -113,7 +113,7 @@ t.test('a refused message gives back what it took, whichever secret it counts un
   const before = await start(first)
   const rotated = await start(second, first, { sms: async () => { throw new SmsRefused('no') } })
   await before.send(newPhone())
-  const kept = async () => Promise.all((await redis.keys('daily:*')).map((key) => redis.hget(key, 'n')))
+  const kept = async () => Promise.all((await redis.keys('phone-auth:daily:*')).map((key) => redis.hget(key, 'n')))
   t.strictSame(await kept(), ['1'])
 
   t.equal((await rotated.send(newPhone())).status, 502)

@@ -17,7 +17,7 @@ async function numbers (service: Service) {
     if (state === 'deleted') await service.request('DELETE', '/api/v1/users/me', { token })
   }
   await service.sql("INSERT INTO users (phone_number, language) VALUES ($1, 'ky')", [phones.unverified])
-  await service.redis.del(await service.redis.keys('code:*'))
+  await service.redis.del(await service.redis.keys('phone-auth:code:*'))
   return phones
 }
 
@@ -71,7 +71,7 @@ async function watchedService (t: Test, env: Record<string, string> = {}) {
     service,
     provider,
     async forgetSends () {
-      await service.redis.del(await service.redis.keys('code:*'))
+      await service.redis.del(await service.redis.keys('phone-auth:code:*'))
       await commands()
     },
     async isAlike (t: Test, act: (phone: string) => Promise<Answer>, expected: object) {

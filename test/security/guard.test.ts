@@ -67,7 +67,7 @@ t.test('5,000 numbers of one block ordered from 5,000 addresses: 20 messages go 
   t.equal(answered, honest.length)
 
   t.equal((await service.sql('SELECT count(*)::int AS n FROM users'))[0].n, 1 + 54)
-  await service.redis.del(await service.redis.keys('code:*'))
+  await service.redis.del(await service.redis.keys('phone-auth:code:*'))
   t.equal(await login(service, known), 200, 'who has logged in before passes a paused block')
   const decisions = trips(service)
   t.equal(decisions.length, 4981)
@@ -91,9 +91,9 @@ t.test('an attack spread over 300 blocks stops at about 200 messages in the mark
 t.test('what the guard refuses leaves nothing behind: no code, no cooldown, no count', async (t) => {
   const service = await testService(t, { env: { ...production, SMS_GUARD_BLOCK_SENDS: '1' } })
   t.equal((await send(service, '+996555120001')).status, 200)
-  const before = (await service.redis.keys('code:*')).length
+  const before = (await service.redis.keys('phone-auth:code:*')).length
   for (let i = 0; i < 5; i++) t.equal((await send(service, '+996555120002')).body.code, 'too_many_sends')
-  t.equal((await service.redis.keys('code:*')).length, before)
+  t.equal((await service.redis.keys('phone-auth:code:*')).length, before)
   t.equal(service.sms.length, 1)
 })
 
@@ -106,7 +106,7 @@ t.test('enough logins of unknown numbers lift the pause; a known number is neith
   for (const phone of [a, b]) t.equal((await service.verify(phone, service.codeOf(phone))).status, 200)
   t.equal((await send(service, e)).status, 200, 'two of four have verified')
   t.equal((await send(service, f)).body.code, 'too_many_sends', 'two of five have not')
-  await service.redis.del(await service.redis.keys('code:*'))
+  await service.redis.del(await service.redis.keys('phone-auth:code:*'))
   t.equal(await login(service, a), 200)
   t.equal((await send(service, f)).body.code, 'too_many_sends', 'a second login of a known number counts for nothing')
 })
@@ -131,7 +131,7 @@ t.test('the guard looks at the last 60 minutes only', async (t) => {
   now += 30 * 60_000
   t.equal((await send(service, '+996555120003')).status, 200)
   t.equal((await send(service, '+996555120004')).body.code, 'too_many_sends')
-  for (const key of await service.redis.keys('guard:*')) t.ok(await service.redis.ttl(key) > 0)
+  for (const key of await service.redis.keys('phone-auth:guard:*')) t.ok(await service.redis.ttl(key) > 0)
 })
 
 t.test('SMS_GUARD=observe only tells, off does nothing', async (t) => {
@@ -140,7 +140,7 @@ t.test('SMS_GUARD=observe only tells, off does nothing', async (t) => {
   t.match(trips(observed), [{ mode: 'observe', scope: 'block' }])
   const off = await testService(t, { env: { ...production, SMS_GUARD_BLOCK_SENDS: '1', SMS_GUARD: 'off' } })
   for (const phone of ['+996555120001', '+996555120002']) t.equal((await send(off, phone)).status, 200)
-  t.strictSame(await off.redis.keys('guard:*'), [])
+  t.strictSame(await off.redis.keys('phone-auth:guard:*'), [])
 })
 
 t.test('SMS_GUARD=observe counts every message that goes out, so that it tells what enforce would have stopped', async (t) => {
@@ -159,9 +159,9 @@ t.test('a guard that fails in any scope takes the send back: no cooldown, no cod
   const limits = { SMS_GUARD_CLIENT_SENDS: '2', SMS_GUARD_BLOCK_SENDS: '2', SMS_GUARD_MARKET_SENDS: '2' }
   const service = await testService(t, { env: { ...production, ...limits } })
   t.equal((await sendFrom(service, '203.0.113.7', '+996555120001')).status, 200)
-  const guards = await service.redis.keys('guard:*')
+  const guards = await service.redis.keys('phone-auth:guard:*')
   t.equal(guards.length, 3)
-  const before = await service.redis.keys('code:*')
+  const before = await service.redis.keys('phone-auth:code:*')
 
   for (const key of guards) {
     await service.redis.rename(key, 'guard')
@@ -170,7 +170,7 @@ t.test('a guard that fails in any scope takes the send back: no cooldown, no cod
     await service.redis.rename('guard', key)
   }
 
-  t.strictSame(await service.redis.keys('code:*'), before)
+  t.strictSame(await service.redis.keys('phone-auth:code:*'), before)
   t.equal(service.sms.length, 1)
   t.equal((await sendFrom(service, '203.0.113.7', '+996555120002')).status, 200)
 })

@@ -25,13 +25,13 @@ async function replicas (t: Parameters<typeof testService>[0], clock = Date.now)
 /** Moves what a login and a logout left into the past (or the future, by a negative number), instead of waiting. */
 async function shift (service: Service, userId: number, seconds: number) {
   await service.sql('UPDATE users SET last_login = last_login - make_interval(secs => $2) WHERE id = $1', [userId, seconds])
-  const revocation = await service.redis.get(`logout:${userId}`)
+  const revocation = await service.redis.get(`phone-auth:logout:${userId}`)
   const shifted = revocation?.split(' ').map((until) => Number(until) - seconds)
-  if (shifted) await service.redis.set(`logout:${userId}`, shifted.join(' '), 'KEEPTTL')
+  if (shifted) await service.redis.set(`phone-auth:logout:${userId}`, shifted.join(' '), 'KEEPTTL')
 }
 
 /** Forgets that a code was just sent, instead of waiting. */
-const cool = async (service: Service) => { for (const key of await service.redis.keys('code:*')) await service.redis.del(key) }
+const cool = async (service: Service) => { for (const key of await service.redis.keys('phone-auth:code:*')) await service.redis.del(key) }
 
 for (const [when, seconds] of [['within the same second', 0], ['1 s later', 1], ['2 s later', 2], ['60 s later', 60],
   ['with the clock of the database set back 20 s in between', -20]] as const) {
@@ -82,8 +82,8 @@ t.test('the revocation of a logout lives as long as a session and a minute more'
   const { user, token } = await service.login(newPhone())
 
   await logout(service, token)
-  t.equal(await service.redis.get(`logout:${user.id}`), `${iatOf(token)} 0`)
-  const ttl = await service.redis.ttl(`logout:${user.id}`)
+  t.equal(await service.redis.get(`phone-auth:logout:${user.id}`), `${iatOf(token)} 0`)
+  const ttl = await service.redis.ttl(`phone-auth:logout:${user.id}`)
   t.ok(ttl > 86_400 && ttl <= 86_460)
 })
 

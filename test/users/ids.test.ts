@@ -16,7 +16,7 @@ for (const [kind, definition, first] of ids) {
     await database.sql(usersTable.replace('SERIAL', definition))
     const service = await testService(t, { database })
     const phone = newPhone()
-    const cool = async () => { await service.redis.del(await service.redis.keys('code:*')) }
+    const cool = async () => { await service.redis.del(await service.redis.keys('phone-auth:code:*')) }
 
     const { token, user } = await service.login(phone)
     t.strictSame([user.id, claimsOf(token).user_id], [first, first])

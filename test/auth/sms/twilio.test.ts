@@ -260,9 +260,9 @@ t.test('over HTTP a bad number is 422 unsupported_phone and any other refusal 50
   const phone = newPhone()
   t.strictSame(...problemOf(await service.send(phone), 422, 'Unprocessable Entity', 'unsupported_phone',
     { errors: [{ field: '/phone', message: 'receives no messages: use another mobile number' }] }))
-  t.strictSame(await service.redis.keys('code:*'), [])
+  t.strictSame(await service.redis.keys('phone-auth:code:*'), [])
   t.strictSame(...problemOf(await service.send(phone), 502, 'Bad Gateway', 'sms_failed'))
-  t.strictSame(await service.redis.keys('code:*'), [])
+  t.strictSame(await service.redis.keys('phone-auth:code:*'), [])
   t.equal((await service.send(phone)).status, 200, 'neither cooldown nor cap nor guard has counted them')
   for (const { form } of service.seen) service.confidential.add((form.Body as string).slice(-6))
   t.match(service.log.map((line) => JSON.parse(line)).find(({ event }) => event === 'error'), {

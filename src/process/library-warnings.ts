@@ -1,0 +1,20 @@
+import type { FastifyBaseLogger } from 'fastify'
+
+/**
+ * Takes over what libraries write to the console, and the process warnings: ioredis uses the one, pg the other, and neither is
+ * a line of JSON. Returns the function that sends them to a log; until then they are kept.
+ */
+export function catchLibraryWarnings () {
+  const early: string[] = []
+  let keep = (text: string) => { early.push(text) }
+  const warn = (...parts: unknown[]) => keep(parts.map(String).join(' '))
+  Object.assign(console, { warn, error: warn })
+  // Node's own listener writes to standard error.
+  process.removeAllListeners('warning')
+  process.on('warning', ({ name, message }) => warn(`${name}: ${message}`))
+
+  return function sendTo (log: FastifyBaseLogger) {
+    keep = (text) => log.warn({ event: 'library_warning' }, text)
+    early.forEach(keep)
+  }
+}
