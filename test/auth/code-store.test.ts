@@ -22,7 +22,7 @@ const newKey = () => randomBytes(16).toString('base64url')
 const candidate = (name: string) => ({ nonce: `nonce-${name}`, digest: `digest-${name}`, client: `client-${name}` })
 
 const { redis } = await testRedis(t)
-const cluster = connect(parseRedisUrl((await startCluster(t)).url) as RedisTarget)
+const cluster = connect(parseRedisUrl((await startCluster(t)).url) as RedisTarget, { keyPrefix: '', tls: {} })
 t.teardown(() => cluster.disconnect())
 await once(cluster, 'ready')
 const stores: Record<string, (limits: CodeLimits) => CodeStore> = {
