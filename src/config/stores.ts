@@ -10,8 +10,7 @@ function readCertificates (read: EnvReader, name: string, problems: string[]): s
   const pem = read.file(name)
   if (pem === undefined) return undefined
   try {
-    new X509Certificate(pem)
-    return pem
+    return new X509Certificate(pem) && pem
   } catch {
     problems.push(`${name} must name a file with a certificate in PEM`)
     return undefined

@@ -70,7 +70,11 @@ t.test('a PostgreSQL that stops answering is 503 within 3 s, and 200 once it goe
   const postgres = await startTestPostgres()
   t.teardown(() => postgres.remove())
   await migrate(postgres.url)
-  const service = await testService(t, { database: { url: postgres.url, sql: async () => [] } })
+  const service = await testService(t, {
+    database: { url: postgres.url, sql: async () => [] },
+    // Beside the wait for a response, some request may have to open a connection.
+    env: { DATABASE_CONNECT_TIMEOUT_MS: '1000' }
+  })
   const { token } = await service.login(newPhone())
   const { pid } = postgres
   const backends = (await service.app.db.execute<{ pid: number }>(sql`SELECT pid FROM pg_stat_activity`)).rows
