@@ -181,6 +181,13 @@ for (const [mode, isUsed, line] of [
   })
 }
 
+/** Gives the user of a Redis these rights and no others. */
+async function restrict (t: Test, url: string, rules: string) {
+  const client = new Redis(url)
+  t.teardown(() => client.disconnect())
+  await client.call('ACL', 'SETUSER', 'default', 'reset', 'on', 'nopass', ...rules.split(' '))
+}
+
 /** Makes a Redis in cluster mode a Cluster of one node. */
 async function ownAllSlots (t: Test, url: string) {
   const client = new Redis(url)
@@ -190,28 +197,30 @@ async function ownAllSlots (t: Test, url: string) {
 }
 
 /** What Redis can have, each with the lines that are not ok. */
-const servers: Array<[kind: string, args: string[], bad: RegExp[]]> = [
+const appendOnly = ['--appendonly', 'yes']
+const servers: Array<[kind: string, args: string[], bad: RegExp[], acl?: string]> = [
   ['no memory left', ['--appendonly', 'yes', '--maxmemory', '1'],
     [/^problem +Redis writes: refused \(OOM .*: its memory is full, raise maxmemory/, /^problem +Redis memory: 0\.0 GB of 0\.0 GB free/]],
   ['an eviction policy', ['--appendonly', 'yes', '--maxmemory-policy', 'allkeys-lru'], [/^problem +Redis eviction: maxmemory-policy is allkeys-lru/]],
   ['nothing on disk', [], [/^warning +Redis persistence: none: a restart forgets/]],
   ['snapshots', ['--save', '60 1'], [/^warning +Redis persistence: snapshots only/]],
   ['a CONFIG that is not shown', ['--rename-command', 'CONFIG', ''], [/^warning +Redis persistence: no append-only file: see that the service/]],
-  ['a user without rights', ['--appendonly', 'yes', '--user', 'default on nopass ~* +@all -hset -hdel'], [/^problem +Redis rights: the user may not run HSET, HDEL/]],
-  ['a user without scripts', ['--appendonly', 'yes', '--user', 'default on nopass ~* +@all -eval'], [/^problem +Redis rights: no script runs \(NOPERM/]],
-  ['a user for other keys', ['--appendonly', 'yes', '--user', 'default on nopass ~other:* +@all'],
-    [/^problem +Redis rights: no script runs \(NOPERM/, /^problem +Redis writes: refused \(NOPERM.*: see the commands and keys/]],
-  ['a user without INFO', ['--appendonly', 'yes', '--user', 'default on nopass ~* +@all -info'], [/^warning +Redis server: the user may not run INFO/]],
+  ['a user without rights', appendOnly, [/^problem +Redis rights: the user may not run HSET, HDEL/], '~* +@all -hset -hdel'],
+  ['a user without scripts', appendOnly, [/^problem +Redis rights: no script runs \(NOPERM/], '~* +@all -eval'],
+  ['a user for other keys', appendOnly,
+    [/^problem +Redis rights: no script runs \(NOPERM/, /^problem +Redis writes: refused \(NOPERM.*: see the commands and keys/], '~other:* +@all'],
+  ['a user without INFO', appendOnly, [/^warning +Redis server: the user may not run INFO/], '~* +@all -info'],
   ['one node of a Cluster', ['--appendonly', 'yes', '--cluster-enabled', 'yes'], [/^warning +Redis topology: REDIS_URL names a single node of a Cluster/]]
 ]
 
 t.test('each fault of Redis is named', async (t) => {
   const { url } = await databaseOf(t)
-  for (const [kind, args, expected] of servers) {
+  for (const [kind, args, expected, acl] of servers) {
     await t.test(kind, async (t) => {
       const isCluster = args.includes('--cluster-enabled')
       const redis = await redisOf(t, ...args, ...isCluster ? ['--cluster-port', String(await freePort())] : [])
       if (isCluster) await ownAllSlots(t, redis.url)
+      if (acl) await restrict(t, redis.url, acl)
       const { code, bad } = await report(productionEnv(url, redis.url))
       t.match(bad, expected)
       t.equal(bad.length, expected.length, bad.join('\n'))
@@ -227,7 +236,7 @@ t.test('each fault of Redis is named', async (t) => {
   })
 
   await t.test('a snapshot that fails', async (t) => {
-    const redis = await redisOf(t, '--save', '3600 1', '--dbfilename', 'dump.rdb')
+    const redis = await redisOf(t, '--save', '3600 1', '--enable-protected-configs', 'yes')
     const client = new Redis(redis.url)
     t.teardown(() => client.disconnect())
     await client.set('a', 1)
