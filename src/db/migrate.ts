@@ -101,20 +101,22 @@ export async function migrate (url: string, ca?: string): Promise<string | undef
     const { code, message } = error as NodeJS.ErrnoException
     throw new Error(`PostgreSQL does not answer: ${[code, message].filter(Boolean).join(' ')}`, { cause: error })
   }
+  let found: string | undefined
   try {
-    return await drizzle({ client }).transaction(async (tx) => {
+    found = await drizzle({ client }).transaction(async (tx) => {
       // All ends with the transaction, lock and settings too: behind a PgBouncer the connection serves others next.
       await tx.execute(sql`SELECT pg_advisory_xact_lock(${lockKey})`)
       // Whoever waits for a lock makes the logins behind it wait as well.
       await tx.execute(sql`SET LOCAL lock_timeout = '5s'`)
-      const found = await checkTables(tx)
+      const table = await checkTables(tx)
       await applyMigrations(tx)
       await widenUserId(tx)
-      return found
+      return table
     })
   } catch (error) {
     throw error instanceof Error && error.cause instanceof Error ? error.cause : error
   } finally {
     await client.end()
   }
+  return found
 }

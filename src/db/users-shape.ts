@@ -1,4 +1,4 @@
-import { DrizzleQueryError, getTableColumns, sql, type SQL } from 'drizzle-orm'
+import { getTableColumns, sql, type DrizzleQueryError, type SQL } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import { getExampleNumber } from 'libphonenumber-js/max'
 import examples from 'libphonenumber-js/mobile/examples'
@@ -115,9 +115,9 @@ async function refusal (db: Queryable, table: string, { name, expression, advice
     const { rows: [row] } = await db.execute<{ market: string, language: string }>(query)
     return row && `${name} refuses a user of market ${row.market} with language ${row.language}: ${advice}`
   } catch (error) {
-    const cause = error instanceof DrizzleQueryError ? error.cause as Error & { code?: string } : undefined
-    if (!/^(22|23|42)/.test(cause?.code ?? '')) throw error
-    return `${name} cannot be evaluated for a new user (${cause?.message}): ${advice}`
+    const { code, message } = (error as DrizzleQueryError).cause as NodeJS.ErrnoException
+    if (!/^(22|23|42)/.test(String(code))) throw error
+    return `${name} cannot be evaluated for a new user (${message}): ${advice}`
   }
 }
 

@@ -1,4 +1,4 @@
-import { ConfigError, loadConfig, type Config } from '../config.js'
+import { loadConfig, type Config, type ConfigError } from '../config.js'
 import { ok, problem, warning, type Finding } from './finding.js'
 
 /** The configuration of the stores alone: they can be checked while something else is wrong. */
@@ -19,7 +19,7 @@ export function checkConfiguration (env: NodeJS.ProcessEnv): { findings: Finding
     if (findings.length === 0) findings.push(ok('configuration', `complete, messages go by ${config.smsProvider}`))
     return { findings, config }
   } catch (error) {
-    if (!(error instanceof ConfigError)) throw error
-    return { findings: error.problems.map((text) => problem('configuration', text)), config: loadStores(env) }
+    // It throws nothing else.
+    return { findings: (error as ConfigError).problems.map((text) => problem('configuration', text)), config: loadStores(env) }
   }
 }

@@ -4,7 +4,7 @@ import { sql } from 'drizzle-orm'
 import Fastify from 'fastify'
 import type { Config } from '../config.js'
 import { usersShape } from '../db/users-shape.js'
-import database, { sqlState, type Database } from '../plugins/database.js'
+import database, { sqlState, type Connection, type Database } from '../plugins/database.js'
 import { errorText, ok, problem, warning, type Finding } from './finding.js'
 import { checkNumbers } from './numbers.js'
 import { checkRights } from './rights.js'
@@ -68,6 +68,7 @@ async function checkServer (db: Database, clock: () => number): Promise<Finding[
   ]
 }
 
+const statements = 'PostgreSQL prepared statements'
 /** SQLSTATEs of a statement that another connection to the server prepared, or that this one did not. */
 const lostStatement = ['26000', '42P05', '08P01']
 
@@ -75,32 +76,35 @@ const lostStatement = ['26000', '42P05', '08P01']
  * A pooler names a process of its own at startup. In transaction mode it hands a client from one connection of the server to
  * another: while a transaction holds the connection that prepared a statement, the statement runs on another one.
  */
-async function checkPreparedStatements (db: Database, isUsed: boolean): Promise<Finding> {
-  const subject = 'PostgreSQL prepared statements'
+async function tryStatements (connect: () => Promise<Connection>, isUsed: boolean): Promise<Finding> {
   const statement = { name: 'phone_auth_doctor', text: 'SELECT pg_backend_pid() AS pid' }
-  const client = await db.pool.connect()
-  const opened = [client]
-  try {
-    const { rows: [row] } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
-    if (row?.pid === internals(client).processID) {
-      return isUsed
-        ? ok(subject, 'used, there is no pooler')
-        : warning(subject, 'not used although there is no pooler: DATABASE_PREPARED_STATEMENTS=true is faster')
-    }
-    if (!isUsed) return ok(subject, 'not used, there is a pooler')
-    await client.query(statement)
-    const other = await db.pool.connect()
-    opened.push(other)
-    await other.query('BEGIN')
-    await client.query(statement)
-    return ok(subject, 'the pooler keeps them')
-  } catch (error) {
-    if (!lostStatement.includes(sqlState(error) ?? '')) return warning(subject, `there is a pooler, but they were not checked: ${errorText(error)}`)
-    return problem(subject, 'the pooler loses them: set DATABASE_PREPARED_STATEMENTS=false, or max_prepared_statements in PgBouncer 1.24 or later')
-  } finally {
-    // Closing the connections ends the transaction.
-    for (const one of opened) one.release(true)
+  const client = await connect()
+  const { rows } = await client.query<{ pid: number }>(statement.text)
+  if (rows.some(({ pid }) => pid === internals(client).processID)) {
+    return isUsed
+      ? ok(statements, 'used, there is no pooler')
+      : warning(statements, 'not used although there is no pooler: DATABASE_PREPARED_STATEMENTS=true is faster')
   }
+  if (!isUsed) return ok(statements, 'not used, there is a pooler')
+  await client.query(statement)
+  await (await connect()).query('BEGIN')
+  await client.query(statement)
+  return ok(statements, 'the pooler keeps them')
+}
+
+async function checkPreparedStatements (db: Database, isUsed: boolean): Promise<Finding> {
+  const opened: Connection[] = []
+  const connect = async () => {
+    const client = await db.pool.connect()
+    opened.push(client)
+    return client
+  }
+  const finding = await tryStatements(connect, isUsed).catch((error: unknown) => lostStatement.includes(sqlState(error) ?? '')
+    ? problem(statements, 'the pooler loses them: set DATABASE_PREPARED_STATEMENTS=false, or max_prepared_statements in PgBouncer 1.24 or later')
+    : warning(statements, `not checked: ${errorText(error)}`))
+  // Closing the connections ends the transaction.
+  for (const client of opened) client.release(true)
+  return finding
 }
 
 async function checkUsers (db: Database, config: Config): Promise<Finding[]> {

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify from 'fastify'
 import type { Config } from '../config.js'
 import { loggerOptions } from '../logger.js'
@@ -7,6 +8,8 @@ import { errorText, ok, problem, warning, type Finding } from './finding.js'
 /** Never written: SET with XX needs a key that exists. */
 const key = 'code:doctor'
 const oldestVersion = 6.2
+const reachTimeoutMs = 3000
+const retryMs = 100
 /** Shares of the memory that are used. */
 const fewFree = 0.8
 const almostNoneFree = 0.95
@@ -52,12 +55,14 @@ const reason = (message: string) => /READONLY/.test(message)
   ? 'this is a replica, point REDIS_URL to the master'
   : /OOM/.test(message) ? 'its memory is full, raise maxmemory' : /MISCONF/.test(message) ? 'it cannot save its data, free its disk' : acl
 
+const refused = (error: unknown) => problem('Redis writes', `refused (${errorText(error)}): ${reason(errorText(error))}`)
+
 async function checkWrites (redis: Redis): Promise<Finding> {
   try {
     await redis.set(key, '', 'PX', 1, 'XX')
     return ok('Redis writes', 'accepted')
   } catch (error) {
-    return problem('Redis writes', `refused (${errorText(error)}): ${reason(errorText(error))}`)
+    return refused(error)
   }
 }
 
@@ -134,6 +139,27 @@ function checkTopology (url: string, info: string, masters: number): Finding {
     : warning(subject, 'REDIS_URL names a single node of a Cluster: add two more, joined by commas, or nothing starts while it is down')
 }
 
+/** What keeps a connection from being used. One to a replica is closed after each refused write. */
+export const unreachable = (cause: unknown): Finding => errorText(cause).startsWith('READONLY')
+  ? refused(cause)
+  : problem('Redis', `not reachable: ${errorText(cause)}. See host, port, user and password in REDIS_URL, and the firewall`)
+
+/** Waits for a connection that is still being made, as to the nodes of a Cluster of which REDIS_URL names one. */
+async function reach (redis: Redis): Promise<void> {
+  const end = performance.now() + reachTimeoutMs
+  for (;;) {
+    try {
+      await redis.ping()
+      return
+    } catch (error) {
+      // A server that cannot save its data refuses PING, too.
+      if (errorText(error).startsWith('MISCONF')) return
+      if (performance.now() > end) throw error
+    }
+    await sleep(retryMs)
+  }
+}
+
 /** Checks Redis and the rights of its user. Changes nothing. */
 export async function checkRedis (config: Config): Promise<Finding[]> {
   if (config.redisUrl === undefined) return [ok('Redis', 'none, codes are in process memory: for development only')]
@@ -144,7 +170,7 @@ export async function checkRedis (config: Config): Promise<Finding[]> {
     const started = performance.now()
     await app.register(redisPlugin, config)
     const redis = app.redis as Redis
-    await redis.ping()
+    await reach(redis)
     findings.push(ok('Redis', `reachable in ${Math.round(performance.now() - started)} ms`))
     const nodes = mastersOf(redis)
     findings.push(checkTopology(config.redisUrl, await infoOf(nodes[0] as Node), nodes.length), await checkRights(redis), await checkWrites(redis))
@@ -153,10 +179,8 @@ export async function checkRedis (config: Config): Promise<Finding[]> {
     }
   } catch (error) {
     // The connection logs why it fails; the command knows only that there is none.
-    const cause = lines.map((line) => JSON.parse(line) as { err?: Error }).find(({ err }) => err)?.err ?? error
-    findings.push(findings.length > 0
-      ? problem('Redis', `a check failed: ${errorText(error)}`)
-      : problem('Redis', `not reachable: ${errorText(cause)}. See host, port, user and password in REDIS_URL, and the firewall`))
+    const cause = [...lines.map((line) => (JSON.parse(line) as { err?: Error }).err), error].find(Boolean)
+    findings.push(unreachable(cause))
   } finally {
     await app.close()
   }

@@ -8,6 +8,7 @@ import { isProblem } from '../errors.js'
 import { outageLog, type OutageLog } from '../logger.js'
 
 export type Database = ReturnType<typeof openDatabase>
+export type Connection = pg.PoolClient
 export type Transaction = NodePgDatabase
 
 /** Longest wait for the turn of a user, for a free connection, and for a response on it, in milliseconds. */
