@@ -4,6 +4,7 @@ import fp from 'fastify-plugin'
 import pg from 'pg'
 import type { Config } from '../config.js'
 import { line, NoTurn, turns } from '../db/turns.js'
+import { WrongShape } from '../db/users-shape.js'
 import { isProblem } from '../errors.js'
 import { outageLog, type OutageLog } from '../logger.js'
 
@@ -131,8 +132,13 @@ const isConnectionError = (error: unknown) => error instanceof Error &&
   (/^E(?!RR_)[A-Z_]+$/.test((error as NodeJS.ErrnoException).code ?? '') ||
    /^(timeout exceeded when trying to connect|Connection terminated|Query read timeout|Client has encountered)/.test(error.message))
 
-/** Whether any statement that succeeds ends an outage: not where a table, a column or a right is missing (class 42). */
-const endsWithStatement = (error: unknown) => isDatabaseUnavailable(error) && !sqlState(error)?.startsWith('42')
+/** Whether PostgreSQL responds, but lacks a table, a column or a right (class 42), or has `users` in a wrong shape. */
+const isIncomplete = (error: unknown) => error instanceof WrongShape || sqlState(error)?.startsWith('42') === true
+
+/** What is wrong with PostgreSQL, as the end of a sentence that begins with its name. */
+const describe = (error: unknown) => isIncomplete(error)
+  ? 'responds, but not with the tables, columns and rights that the service needs: run npm run doctor'
+  : 'does not respond'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -143,12 +149,13 @@ declare module 'fastify' {
 
 export default fp<Config>(async (app, config) => {
   const db = openDatabase(config)
-  const outage = outageLog(app.log, 'PostgreSQL')
+  const outage = outageLog(app.log, 'PostgreSQL', describe)
   for (const pool of db.pools) {
     // Without a listener the death of an idle connection ends the process.
     pool.on('error', outage.down)
     pool.on('release', (error: Error | false | undefined) => {
-      if (!error && !outage.isUp() && endsWithStatement(outage.cause())) outage.up()
+      // A statement that succeeds ends an outage, but does not prove that all columns are there.
+      if (!error && !outage.isUp() && !isIncomplete(outage.cause())) outage.up()
     })
   }
   app.decorate('db', db)

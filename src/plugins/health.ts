@@ -3,7 +3,6 @@ import { getTableColumns, sql } from 'drizzle-orm'
 import { Type } from 'typebox'
 import { answer } from '../answers.js'
 import { users } from '../db/schema.js'
-import { WrongShape } from '../db/users-shape.js'
 import { shapeWatch } from '../db/shape-watch.js'
 import type { OutageLog } from '../logger.js'
 import { openOneOf } from '../schemas.js'
@@ -69,12 +68,7 @@ export const healthRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { cl
 
   const state = (check: Promise<unknown>, outage: OutageLog) => check.then(
     () => { outage.up(); return 'up' as const },
-    (error: unknown) => {
-      // PostgreSQL responds, and the shape has lines of its own.
-      if (error instanceof WrongShape) outage.up()
-      else outage.down(error)
-      return 'down' as const
-    })
+    (error: unknown) => { outage.down(error); return 'down' as const })
 
   const check = async () => {
     const [database, redis] = await Promise.all([
