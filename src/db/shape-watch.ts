@@ -1,8 +1,8 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { usersShape, WrongShape, type Queryable } from './users-shape.js'
 
-/** How long a good shape is believed, in milliseconds: a flood of probes does not become one of catalog queries. */
-const goodForMs = 1000
+/** How long a good shape is not checked again, in milliseconds: some ten catalog queries are more work than the probe itself. */
+const goodForMs = 5000
 
 /**
  * Returns the check that throws WrongShape while the service cannot work with `users`. Simultaneous calls share one check.
