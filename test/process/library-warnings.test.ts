@@ -4,7 +4,11 @@ import { productionEnv, testDatabase, testRedis } from '../helpers/service.js'
 
 t.test('warnings of pg and of Node are lines of the log', async (t) => {
   const [{ url }, { url: redisUrl }] = [await testDatabase(t), await testRedis(t)]
-  const warning = "data:text/javascript,process.on('SIGWINCH',()=>{process.emitWarning('a%20late%20one')})"
+  // One comes as soon as the service listens to warnings, which is before it has a log, and one on a signal.
+  const warning = 'data:text/javascript,' + encodeURIComponent(`
+    const warn = (text) => process.nextTick(() => process.emitWarning(text))
+    process.on('newListener', (event) => { if (event === 'warning') warn('an early one') })
+    process.on('SIGWINCH', () => warn('a late one'))`)
   const server = startProcess(t, 'server', {
     env: {
       ...productionEnv(`${url}?sslmode=prefer`, redisUrl),
@@ -18,7 +22,7 @@ t.test('warnings of pg and of Node are lines of the log', async (t) => {
   const { stdout, stderr } = await server.closed
 
   const warnings = logLines(stdout).filter(({ event }) => event === 'library_warning')
-  for (const [who, message] of [['pg', /SSL modes/], ['Node', /a late one/]] as const) {
+  for (const [who, message] of [['pg', /SSL modes/], ['Node', /an early one/], ['Node', /a late one/]] as const) {
     t.ok(warnings.some(({ level, msg }) => level === 40 && message.test(String(msg))), who)
   }
   t.equal(stderr, '')
