@@ -22,8 +22,7 @@ async function testPhoneService (t: Test, env: Record<string, string> = {}) {
 /** Signs in with a fixed code. */
 async function login (service: Service, number = phone, fixed = code) {
   const sent = await service.send(number)
-  if (sent.status !== 200) throw new Error(`send-verification answered ${sent.status}`)
-  return service.verify(number, fixed)
+  return sent.status === 200 ? service.verify(number, fixed) : sent
 }
 
 const passes = async (service: Service, token: string) => (await service.request('GET', '/auth/verify-token', { token })).status
