@@ -85,6 +85,7 @@ const MarketListSchema = Type.Object({
   default_market: OpenMarket('The market of an account whose number belongs to none.')
 }, { title: 'MarketList' })
 
+// New members of a body go last: generated clients of Kotlin take them by position.
 export const sendVerificationSchema = {
   operationId: 'sendVerification',
   summary: 'Send a code by SMS',
@@ -92,7 +93,7 @@ export const sendVerificationSchema = {
     'of the body, else of `Accept-Language`, else that of the account or the market.',
   tags,
   headers: Type.Object({ ...acceptLanguage, ...requestId }),
-  body: Type.Object({ phone: Phone, market: Type.Optional(MarketIdSchema), language: Type.Optional(LanguageSchema) },
+  body: Type.Object({ phone: Phone, language: Type.Optional(LanguageSchema), market: Type.Optional(MarketIdSchema) },
     { title: 'CodeRequest', examples: [{ phone: '+996 555 123 456' }] }),
   response: limited({
     200: answer(CodeSentSchema, 'A code is on its way.', {
@@ -116,7 +117,7 @@ export const verifyCodeSchema = {
   description: 'A code is good once. A number that nobody has logged in with before becomes an account.',
   tags,
   headers: Type.Object(requestId),
-  body: Type.Object({ phone: Phone, market: Type.Optional(MarketIdSchema), verification_code: Code },
+  body: Type.Object({ phone: Phone, verification_code: Code, market: Type.Optional(MarketIdSchema) },
     { title: 'LoginRequest', examples: [{ phone: '+996 555 123 456', verification_code: '483920' }] }),
   response: limited({
     200: answer(LoginSchema, 'Signed in.', {
