@@ -7,7 +7,7 @@ import { done, DoneSchema, Int32, Nullable, openOneOf, True, UserId } from '../s
 
 const tags = ['auth']
 
-/** Longest number or code as it is typed or pasted, in characters. */
+/** The most characters of a number or code that is typed or pasted. */
 const maxTyped = 64
 
 const Phone = Type.String({

@@ -35,7 +35,7 @@ const fittingTypes: Array<[declared: RegExp, types: string[]]> = [
 
 interface Column extends Record<string, unknown> {
   name: string
-  /** Without its length; that of a domain is the one below it. */
+  /** Without its length. For a domain, its base type. */
   type: string
   /** Of a varchar; null where it has no limit. */
   length: number | null
@@ -59,7 +59,7 @@ const uniqueIndex = (oid: number) => sql`
     AND indisunique AND indisvalid AND indimmediate AND indpred IS NULL`
 
 interface Rule extends Record<string, unknown> {
-  /** How a line names it, and what it does. */
+  /** `name` begins the line about this rule, `advice` ends it. */
   name: string
   advice: string
   /** In SQL: TRUE or NULL for a row that passes a CHECK, TRUE for one that row level security shows. */
@@ -107,7 +107,7 @@ const samples = JSON.stringify(marketIds.flatMap((market) => languages.map((lang
 
 /** The first sample that a rule does not let through. A row of a type or domain that refuses it is an error of class 22 or 23. */
 async function refusal (db: Queryable, table: string, { name, expression, advice }: Rule): Promise<string | undefined> {
-  // The name of the rows is that of the table, as an expression may have it.
+  // The rows are called users: an expression may use the name of the table.
   const query = sql`WITH users AS (SELECT new.* FROM jsonb_array_elements(${samples}::jsonb) AS sample,
     jsonb_populate_record(NULL::${sql.raw(table)}, sample) AS new)
     SELECT market, language FROM users WHERE NOT (${sql.raw(expression)}) LIMIT 1`

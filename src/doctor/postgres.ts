@@ -12,7 +12,7 @@ import { checkRights } from './rights.js'
 /** PostgreSQL 14 is the oldest version that its developers support. */
 const oldestVersion = 140_000
 const maxClockDifferenceMs = 5000
-/** Two of these are not those of the active check: so many the check of prepared statements needs. */
+/** The active check takes one of these. The check of prepared statements needs the other two. */
 const connections = 3
 
 /** What pg keeps of a connection: its socket, and the process that the startup named. */

@@ -90,7 +90,7 @@ export function checkVersion (subject: string, info: string): Finding {
     : ok(subject, version)
 }
 
-/** Whether there is memory left: below maxmemory, or that of the machine if it is not set. */
+/** Whether memory is left: up to maxmemory, or to the memory of the machine where maxmemory is not set. */
 export function checkMemory (subject: string, info: string): Finding {
   const used = Number(field(info, 'used_memory'))
   const limit = Number(field(info, 'maxmemory')) || Number(field(info, 'total_system_memory'))

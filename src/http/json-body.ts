@@ -23,7 +23,7 @@ export function readJson (app: FastifyInstance) {
     }
     parse(request, text, done)
   })
-  // Of a body in chunks only its first byte tells that it is not empty. The rest is not read.
+  // The first byte of a chunked body shows that it is not empty. The rest is not read.
   app.addContentTypeParser('*', ({ raw }: FastifyRequest, payload: IncomingMessage) => new Promise((resolve, reject) => {
     const refuse = () => reject(problem('unsupported_media_type'))
     if (Number(raw.headers['content-length']) > 0) refuse()
