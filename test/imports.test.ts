@@ -18,13 +18,13 @@ const layers: Array<[path: RegExp, layer: number]> = [
   [/^(config|redis|process)\//, 1],
   [/^users\/|^db\/migrate\.ts$|^limits\/(guesses|daily-messages)\.ts$/, 3],
   [/^(plugins|limits)\//, 2],
-  [/^(batch|config|errors|logger|markets|schemas|answers|client-address|keyed-digest|version|redis-url|start-errors|test-phones|dev-postgres)\.ts$|^(db\/(schema|turns|users-shape|shape-watch)\.ts$|http\/|dev\/)/, 1]
+  [/^(batch|config|errors|logger|markets|schemas|answers|client-address|keyed-digest|version|redis-url|start-errors|test-phones|dev-postgres)\.ts$|^(db\/(database|errors|schema|turns|users-shape|shape-watch)\.ts$|http\/|dev\/)/, 1]
 ]
 
 /** Packages that only the named files may import; a module of Node by its node: name. */
 const reserved: Record<string, string[]> = {
   ioredis: ['plugins/redis.ts', 'redis/connect.ts', 'redis/probe.ts'],
-  pg: ['plugins/database.ts', 'db/migrate.ts', 'dev/postgres-folder.ts'],
+  pg: ['db/database.ts', 'db/errors.ts', 'db/migrate.ts', 'dev/postgres-folder.ts'],
   twilio: ['auth/sms/twilio.ts'],
   'node:process': []
 }

@@ -1,4 +1,4 @@
-import type { Database } from '../../src/plugins/database.js'
+import type { Database } from '../../src/db/database.js'
 import type { ActiveUsers } from '../../src/users/active.js'
 
 export { creationTimes } from '../../src/users/active.js'

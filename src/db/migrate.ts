@@ -3,7 +3,7 @@ import { getTableColumns, sql } from 'drizzle-orm'
 import { readMigrationFiles } from 'drizzle-orm/migrator'
 import { drizzle } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
-import type { Transaction } from '../plugins/database.js'
+import type { Transaction } from './database.js'
 import { userAddresses } from './schema.js'
 import { otherUsersTables, searchPathAdvice, usersShape, WrongShape } from './users-shape.js'
 

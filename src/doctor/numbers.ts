@@ -3,7 +3,7 @@ import { users } from '../db/schema.js'
 import { maskPhone, type MarketId } from '../markets.js'
 import { extraMarket, type ExtraPrefix } from '../phone/extra-prefixes.js'
 import { canonicalPhone, parsePhone } from '../phone/phone-number.js'
-import type { Database } from '../plugins/database.js'
+import type { Database } from '../db/database.js'
 import type { TestPhones } from '../test-phones.js'
 import { ok, warning, type Finding } from './finding.js'
 

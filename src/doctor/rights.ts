@@ -1,6 +1,6 @@
 import { getTableColumns, sql } from 'drizzle-orm'
 import { users } from '../db/schema.js'
-import type { Database } from '../plugins/database.js'
+import type { Database } from '../db/database.js'
 import { ok, problem, warning, type Finding } from './finding.js'
 
 const columns = Object.values(getTableColumns(users)).map(({ name }) => name)

@@ -1,9 +1,9 @@
 import type { FastifyError, FastifyReply, FastifyRequest, FastifySchemaValidationError, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { clientAddress } from '../client-address.js'
+import { isDatabaseUnavailable } from '../db/errors.js'
 import { isProblem, problem, problemBody, type Problem, type ProblemCode } from '../errors.js'
 import { formatComplaints } from '../schemas.js'
-import { isDatabaseUnavailable } from './database.js'
 
 /** Seconds a client should wait before it tries again after a 503. */
 const unavailableRetrySeconds = 2

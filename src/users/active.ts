@@ -1,7 +1,7 @@
 import { sql } from 'drizzle-orm'
 import { batched } from '../batch.js'
 import { users, utcNow } from '../db/schema.js'
-import type { Database } from '../plugins/database.js'
+import type { Database } from '../db/database.js'
 
 /** PostgreSQL is asked about at most so many users in one statement. */
 export const maxBatch = 1000

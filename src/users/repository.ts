@@ -2,7 +2,8 @@ import { and, eq, isNull, not, or, sql } from 'drizzle-orm'
 import { users, utcNow } from '../db/schema.js'
 import { problem } from '../errors.js'
 import { markets, type Language, type MarketId } from '../markets.js'
-import { sqlState, type Database, type Transaction } from '../plugins/database.js'
+import type { Database, Transaction } from '../db/database.js'
+import { sqlState } from '../db/errors.js'
 
 export type User = typeof users.$inferSelect
 export type UsersRepository = ReturnType<typeof usersRepository>

@@ -1,0 +1,117 @@
+import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
+import pg from 'pg'
+import { isProblem } from '../errors.js'
+import { line, turns } from './turns.js'
+
+export type Database = ReturnType<typeof openDatabase>
+export type Connection = pg.PoolClient
+export type Transaction = NodePgDatabase
+
+/** How to reach PostgreSQL, and how much of it a process uses. */
+export interface DatabaseOptions {
+  databaseUrl: string
+  /** PEM of the certificate authority to trust. */
+  databaseCa: string | undefined
+  databaseConnectTimeoutMs: number
+  /** Connections of this process. */
+  databasePoolMax: number
+  databasePreparedStatements: boolean
+}
+
+/** Longest wait for the turn of a user, for a free connection, and for a response on it, in milliseconds. */
+const turnTimeoutMs = 2000
+const freeTimeoutMs = 1000
+const queryTimeoutMs = 1500
+
+/**
+ * How the `max` connections of a process are divided. The active check has up to two of its own. Of the others transactions
+ * hold at most half, so logins and reads never wait for one that a transaction holds. Two are too few for that, but the check
+ * still has its own; one serves everything.
+ */
+function divideConnections (max: number) {
+  const check = max < 4 ? Math.min(1, max - 1) : 2
+  const shared = max - check
+  return { check, shared, transactions: Math.max(1, Math.floor(shared / 2)) }
+}
+
+/** pg-pool has one timeout for two waits: for a free connection, and for a new one, which `newClient` opens. */
+function allowToOpen (pool: pg.Pool, openTimeoutMs: number) {
+  const { options } = pool
+  const internals = pool as unknown as { newClient: (pending: unknown) => void }
+  const newClient = internals.newClient.bind(pool)
+  internals.newClient = (pending) => {
+    options.connectionTimeoutMillis = openTimeoutMs
+    try {
+      newClient(pending)
+    } finally {
+      options.connectionTimeoutMillis = freeTimeoutMs
+    }
+  }
+  return pool
+}
+
+function openPool (config: DatabaseOptions, max: number) {
+  const pool = allowToOpen(new pg.Pool({
+    connectionString: config.databaseUrl,
+    ...(config.databaseCa && { ssl: { ca: config.databaseCa } }),
+    max,
+    connectionTimeoutMillis: freeTimeoutMs,
+    query_timeout: queryTimeoutMs,
+    keepAlive: true,
+    application_name: 'phone-auth',
+    // Dates are read in this style alone, and timestamptz columns as UTC. A PgBouncer follows both settings from server to server.
+    onConnect: (client) => client.query("SET datestyle = 'ISO'; SET timezone = 'UTC'")
+  }), config.databaseConnectTimeoutMs)
+  // The pool does not listen to a connection in use: its death between two queries would end the process. A listener that is
+  // added once the connection is in use comes too late, because pg may read that death in the same piece as the response before.
+  return pool.on('connect', (client) => { client.on('error', () => {}) })
+}
+
+/** Opens the pools of a process; nothing connects before the first statement. */
+export function openDatabase (config: DatabaseOptions) {
+  const share = divideConnections(config.databasePoolMax)
+  const pool = openPool(config, share.shared)
+  const checkPool = share.check === 0 ? pool : openPool(config, share.check)
+  const transactions = line(share.transactions)
+  const inTurnOf = turns()
+
+  /**
+   * Runs `work` in one transaction. Unlike Drizzle's own it does not send ROLLBACK down a connection that no longer
+   * responds, and never puts such a connection back into the pool.
+   */
+  const atomically = <T>(work: (tx: Transaction) => Promise<T>): Promise<T> =>
+    transactions.run(freeTimeoutMs, async () => {
+      const client = await pool.connect()
+      try {
+        await client.query('BEGIN')
+        const result = await work(drizzle({ client }))
+        await client.query('COMMIT')
+        client.release()
+        return result
+      } catch (error) {
+        const isSound = isProblem(error) && error.statusCode < 500 && await client.query('ROLLBACK').then(() => true, () => false)
+        client.release(!isSound)
+        throw error
+      }
+    })
+
+  return Object.assign(drizzle({ client: pool }), {
+    pool,
+    /** For the active check alone, and the probe of readiness. */
+    check: drizzle({ client: checkPool }),
+    pools: [...new Set([pool, checkPool])],
+    transactions,
+
+    /** The name for a prepared statement: none where a pooler cannot keep them, which runs it unnamed. */
+    statementName: (name: string) => config.databasePreparedStatements ? name : '',
+
+    atomically,
+
+    /**
+     * Runs `work` in one transaction that locks the row of a user. Those of one user take turns before they take a connection:
+     * while they wait for each other, or for a lock that another system holds, they keep one connection at most.
+     */
+    inTurn: <T>(userId: number, work: (tx: Transaction) => Promise<T>): Promise<T> =>
+      inTurnOf(userId, turnTimeoutMs, () => atomically(work))
+  })
+}
