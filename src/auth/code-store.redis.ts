@@ -1,4 +1,5 @@
-import { answerOf, redisScript, type Redis } from '../plugins/redis.js'
+import type { Redis } from '../redis/connect.js'
+import { answerOf, redisScript } from '../redis/script.js'
 import { dayMs, hourMs, maxLifeMs, minLeftMs, sendsCeiling, type CodeLimits, type CodeStore, type Issued } from './code-store.js'
 
 /*

@@ -1,4 +1,5 @@
-import { answerOf, redisScript, type Redis } from '../plugins/redis.js'
+import type { Redis } from '../redis/connect.js'
+import { answerOf, redisScript } from '../redis/script.js'
 
 /** Ends of sessions in seconds since the epoch: a session that started at or before one is over. 0 stands for none. */
 export interface Revocation {

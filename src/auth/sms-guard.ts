@@ -2,7 +2,8 @@ import { addressGroup } from '../client-address.js'
 import type { Config } from '../config.js'
 import { keyedDigest } from '../keyed-digest.js'
 import { marketIds, type MarketId } from '../markets.js'
-import { redisScript, type Redis } from '../plugins/redis.js'
+import type { Redis } from '../redis/connect.js'
+import { redisScript } from '../redis/script.js'
 
 const minuteMs = 60_000
 const windowMinutes = 60

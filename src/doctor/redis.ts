@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify from 'fastify'
 import type { Config } from '../config.js'
 import { loggerOptions } from '../logger.js'
-import redisPlugin, { type Redis } from '../plugins/redis.js'
+import redisPlugin from '../plugins/redis.js'
+import type { Redis } from '../redis/connect.js'
 import { errorText, ok, problem, warning, type Finding } from './finding.js'
 
 /** Never written: SET with XX needs a key that exists. */

@@ -1,6 +1,7 @@
 import { keyedDigest } from '../keyed-digest.js'
 import type { MarketId } from '../markets.js'
-import { answerOf, redisScript, type Redis } from '../plugins/redis.js'
+import type { Redis } from '../redis/connect.js'
+import { answerOf, redisScript } from '../redis/script.js'
 import { secretPicker, type CodeSecrets } from '../redis/code-secrets.js'
 
 const dayMs = 86_400_000

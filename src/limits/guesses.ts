@@ -2,7 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { addressGroup, wideAddressGroup, wideFactor } from '../client-address.js'
 import type { Config } from '../config.js'
 import { keyedDigest } from '../keyed-digest.js'
-import { answerOf, redisScript, type Redis } from '../plugins/redis.js'
+import type { Redis } from '../redis/connect.js'
+import { answerOf, redisScript } from '../redis/script.js'
 import { secretPicker, type CodeSecrets } from '../redis/code-secrets.js'
 
 const hourMs = 3_600_000

@@ -2,15 +2,11 @@ import { once } from 'node:events'
 import type { FastifyBaseLogger } from 'fastify'
 import fp from 'fastify-plugin'
 import { Cluster } from 'ioredis'
-import type { Config } from '../config.js'
-import { problem } from '../errors.js'
 import { outageLog, type OutageLog } from '../logger.js'
 import { connect, movable, type Redis } from '../redis/connect.js'
 import { commandProbe, infoField } from '../redis/probe.js'
 import { describeRedis, isWrongDatabase } from '../redis/refusal.js'
 import { parseRedisUrl, type RedisTarget } from '../redis-url.js'
-
-export type { Redis }
 
 const startTimeoutMs = 1000
 /** How often Redis is probed without being asked to, so that an idle process notices what changes, too. */
@@ -26,25 +22,14 @@ declare module 'fastify' {
   }
 }
 
-/** Waits for a reply of Redis; any failure of it means 503. The cause stays for the log. */
-export async function answerOf<T> (reply: Promise<T>): Promise<T> {
-  try {
-    return await reply
-  } catch (cause) {
-    throw problem('unavailable', { cause })
-  }
-}
-
-/**
- * Registers a script of one key, which is one round trip and one slot of a cluster. Returns the function that runs it and
- * throws unavailable when Redis does not respond.
- */
-export function redisScript<Reply> (redis: Redis, name: string, lua: string) {
-  type Command = (key: string, ...args: Array<string | number>) => Promise<Reply>
-  redis.defineCommand(name, { numberOfKeys: 1, lua })
-  const commands = redis as unknown as Record<string, Command>
-  const run: Command = (key, ...args) => answerOf((commands[name] as Command)(key, ...args))
-  return run
+export interface RedisPluginOptions {
+  /** Undefined in development: everything is in process memory then. */
+  redisUrl: string | undefined
+  /** PEM of the certificate authority to trust. */
+  redisCa: string | undefined
+  redisTlsVerify: boolean
+  /** The beginning of every key. */
+  redisPrefix: string
 }
 
 /** Warns once of each eviction policy that may remove a revocation or a code before its time. */
@@ -62,7 +47,7 @@ function evictionWarning (log: FastifyBaseLogger) {
 /** INFO of a server; empty where it does not respond or the user lacks the right. */
 const infoOf = (server: { info: () => Promise<string> }) => server.info().catch(() => '')
 
-export default fp<Config>(async (app, { redisUrl, redisCa, redisTlsVerify, redisPrefix }) => {
+export default fp<RedisPluginOptions>(async (app, { redisUrl, redisCa, redisTlsVerify, redisPrefix }) => {
   const outage = outageLog(app.log, 'Redis', describeRedis)
   app.decorate('redisOutage', outage)
   if (redisUrl === undefined) {
