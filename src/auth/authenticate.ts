@@ -2,11 +2,10 @@ import jwt from '@fastify/jwt'
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { LRUCache } from 'lru-cache'
-import type { Config } from '../config.js'
 import { problem, type Problem } from '../errors.js'
 import { activeUsers, creationTimes } from '../users/active.js'
 import type { LogoutMarks } from './logout-marks.js'
-import { readToken, type AuthenticatedUser, type VerifiedToken } from './token.js'
+import { readToken, type AuthenticatedUser, type Lifetimes, type VerifiedToken } from './token.js'
 
 declare module '@fastify/jwt' {
   interface FastifyJWT { user: AuthenticatedUser }
@@ -36,7 +35,10 @@ function unusable ({ raw }: FastifyRequest, authorization: string): Problem {
 /** So many verified tokens are remembered by a process, at about 400 bytes each. */
 const maxRemembered = 100_000
 
-interface Options extends Pick<Config, 'jwtSecret' | 'jwtSecretPrevious' | 'jwtTtlSeconds' | 'sessionMaxSeconds'> {
+interface Options extends Lifetimes {
+  jwtSecret: string
+  /** Accepted, signs nothing. */
+  jwtSecretPrevious: string | undefined
   marks: LogoutMarks
   /** Milliseconds since the epoch. */
   clock: () => number

@@ -40,13 +40,13 @@ const faults: Record<PhoneFault, [code: 'invalid_request' | 'unsupported_phone',
 const phoneProblem = (code: ProblemCode, message: string, cause?: unknown): Problem =>
   problem(code, { errors: [{ field: '/phone', message }], cause })
 
-interface Options { testPhones: TestPhones, phoneExtraPrefixes: readonly ExtraPrefix[] }
+export interface PhoneOptions { testPhones: TestPhones, phoneExtraPrefixes: readonly ExtraPrefix[] }
 
 /**
  * Returns the function that reads the phone of a request; `market` is the one that the body names, and `testCode` the fixed code
  * of a test number. That function throws invalid_request and unsupported_phone.
  */
-export function phoneReader ({ testPhones, phoneExtraPrefixes }: Options) {
+export function phoneReader ({ testPhones, phoneExtraPrefixes }: PhoneOptions) {
   const exempt = (phone: string) => testPhones.get(phone)?.market ?? extraMarket(phoneExtraPrefixes, phone)
 
   return (input: string, market: MarketId | undefined): { phone: string, market: MarketId, testCode?: string | undefined } => {

@@ -1,17 +1,16 @@
 import { randomUUID } from 'node:crypto'
-import type { Config } from '../config.js'
 import { isProblem, problem } from '../errors.js'
 import type { Audit } from '../logger.js'
 import { isLanguage, markets, type Language, type MarketId } from '../markets.js'
 import type { Database } from '../db/database.js'
-import { secretPicker } from '../redis/code-secrets.js'
+import { secretPicker, type CodeSecrets } from '../redis/code-secrets.js'
 import type { User, UsersRepository } from '../users/repository.js'
 import { deriveCode, digestCode, phoneKey, testPhoneKey } from './code.js'
 import type { CodeStore, Issued } from './code-store.js'
 import type { LogoutMarks } from './logout-marks.js'
-import { phoneReader, sendFailure, type Guess, type SendRequest } from './phone-input.js'
+import { phoneReader, sendFailure, type Guess, type PhoneOptions, type SendRequest } from './phone-input.js'
 import { SmsRefused, type SmsContext, type SmsSender } from './sms/index.js'
-import { smsText } from './sms/text.js'
+import { smsText, type MessageSettings } from './sms/text.js'
 import type { SmsGuard } from './sms-guard.js'
 import { leewaySeconds, type AuthenticatedUser } from './token.js'
 import type { DailyMessages, Place } from '../limits/daily-messages.js'
@@ -36,10 +35,16 @@ export interface AuthPorts {
   newNonce: () => string
 }
 
+export interface AuthOptions extends CodeSecrets, MessageSettings, PhoneOptions {
+  sessionMaxSeconds: number
+  smsGuard: 'enforce' | 'observe' | 'off'
+  smsMarketDailyMax: number | undefined
+}
+
 export type AuthService = ReturnType<typeof authService>
 
 /** The flow of a login, free of HTTP. */
-export function authService (config: Config, { db, users, codes, marks, guesses, guard, daily, sms, clock, newNonce }: AuthPorts) {
+export function authService (config: AuthOptions, { db, users, codes, marks, guesses, guard, daily, sms, clock, newNonce }: AuthPorts) {
   const { codeSecret, codeSecretPrevious, testPhones } = config
   const readPhone = phoneReader(config)
   const keyOf = (secret: string, phone: string) => (testPhones.has(phone) ? testPhoneKey : phoneKey)(secret, phone)

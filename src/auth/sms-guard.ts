@@ -1,7 +1,7 @@
 import { addressGroup } from '../client-address.js'
-import type { Config } from '../config.js'
 import { keyedDigest } from '../keyed-digest.js'
 import { marketIds, type MarketId } from '../markets.js'
+import type { CodeSecrets } from '../redis/code-secrets.js'
 import type { Redis } from '../redis/connect.js'
 import { redisScript } from '../redis/script.js'
 
@@ -68,15 +68,20 @@ interface GuardedSend {
   isKnown: boolean
 }
 
-type GuardConfig = Pick<Config, 'codeSecret' | 'codeSecretPrevious' | 'smsGuard' | 'smsGuardBlockSends' | 'smsGuardMarketSends' | 'smsGuardClientSends' |
-  'smsGuardMinVerifiedPercent'>
+interface GuardOptions extends CodeSecrets {
+  smsGuard: 'enforce' | 'observe' | 'off'
+  smsGuardBlockSends: number
+  smsGuardMarketSends: number
+  smsGuardClientSends: number
+  smsGuardMinVerifiedPercent: number
+}
 
 /**
  * The pumping guard (CONTRACT, section 8): compares messages to unknown numbers with logins of such numbers over the last 60
  * minutes, for each client IP, block of numbers (E.164 without the last four digits) and market. A known number is never
  * counted or stopped, but costs the same commands, or the time taken would tell it apart.
  */
-export function smsGuard (redis: Redis, config: GuardConfig) {
+export function smsGuard (redis: Redis, config: GuardOptions) {
   const run = redisScript<number>(redis, 'guardCount', count)
   const thresholds = { client: config.smsGuardClientSends, block: config.smsGuardBlockSends, market: config.smsGuardMarketSends }
   const digest = (scope: GuardScope, what: string, secret = config.codeSecret) => keyedDigest(secret, scope, what)

@@ -1,5 +1,4 @@
 import { isUtf8 } from 'node:buffer'
-import type { Config } from '../config.js'
 import { isMarket, type MarketId } from '../markets.js'
 
 export interface AuthenticatedUser {
@@ -17,7 +16,10 @@ export interface VerifiedToken extends AuthenticatedUser {
   isStartKnown: boolean
 }
 
-export type Lifetimes = Pick<Config, 'jwtTtlSeconds' | 'sessionMaxSeconds'>
+export interface Lifetimes {
+  jwtTtlSeconds: number
+  sessionMaxSeconds: number
+}
 
 /** How far the clocks of those who mint, verify and revoke tokens may differ. */
 export const leewaySeconds = 60

@@ -2,7 +2,6 @@ import type { Socket } from 'node:net'
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Config } from '../config.js'
 import { problem } from '../errors.js'
 
 declare module 'fastify' {
@@ -21,7 +20,12 @@ const maxWaitMs = 250
 const writes = new Set(['POST', 'PUT', 'PATCH', 'DELETE'])
 
 /** Limits per user. A client that reconnects, or signs in on another device, shares them with itself. */
-export default fp<Config>(async (app, { rateLimitUserMax, rateLimitUserWindowSeconds }) => {
+interface Options {
+  rateLimitUserMax: number
+  rateLimitUserWindowSeconds: number
+}
+
+export default fp<Options>(async (app, { rateLimitUserMax, rateLimitUserWindowSeconds }) => {
   const inFlight = new Map<number, number>()
   const whenClosed = closings()
 

@@ -1,6 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { addressGroup, wideAddressGroup, wideFactor } from '../client-address.js'
-import type { Config } from '../config.js'
 import { keyedDigest } from '../keyed-digest.js'
 import type { Redis } from '../redis/connect.js'
 import { answerOf, redisScript } from '../redis/script.js'
@@ -106,7 +105,9 @@ export function memoryGuessStore (): GuessStore {
   }
 }
 
-type GuessConfig = CodeSecrets & Pick<Config, 'rateLimitIpGuessesPerHour'>
+interface GuessOptions extends CodeSecrets {
+  rateLimitIpGuessesPerHour: number
+}
 
 export type GuessLimit = ReturnType<typeof guessLimit>
 
@@ -114,7 +115,7 @@ export type GuessLimit = ReturnType<typeof guessLimit>
  * The limit on wrong guesses per client IP, over all numbers (CONTRACT, section 4): by IPv4 address or /64, with a larger
  * budget for the whole /48 on top.
  */
-export function guessLimit (store: GuessStore, { rateLimitIpGuessesPerHour: max, ...secrets }: GuessConfig) {
+export function guessLimit (store: GuessStore, { rateLimitIpGuessesPerHour: max, ...secrets }: GuessOptions) {
   const pickSecret = secretPicker(secrets, store.has)
   async function budgetOf (group: string, budget: number) {
     const keyOf = (secret: string) => keyedDigest(secret, 'guesses', group)

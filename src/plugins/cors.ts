@@ -1,7 +1,6 @@
 import cors from '@fastify/cors'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Config } from '../config.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -12,13 +11,15 @@ declare module 'fastify' {
 
 const exposedHeaders = ['WWW-Authenticate', 'Retry-After', 'RateLimit-Limit', 'RateLimit-Remaining', 'RateLimit-Reset', 'Location', 'X-Request-Id']
 
-const isNamed = ({ corsOrigins }: Config, origin: string | undefined): origin is string => origin !== undefined && corsOrigins.includes(origin)
+interface Options { corsOrigins: string[] }
+
+const isNamed = ({ corsOrigins }: Options, origin: string | undefined): origin is string => origin !== undefined && corsOrigins.includes(origin)
 
 /**
  * Opens to a page of CORS_ORIGINS what the router refuses, which it does before any hook. Returns true for a preflight, which
  * is passed on under a path that can be read: its answer is that of every path.
  */
-export function openRefusal (config: Config, { headers, method, raw }: FastifyRequest, reply: FastifyReply): boolean {
+export function openRefusal (config: Options, { headers, method, raw }: FastifyRequest, reply: FastifyReply): boolean {
   if (!isNamed(config, headers.origin)) return false
   if (method === 'OPTIONS' && headers['access-control-request-method'] !== undefined) {
     raw.url = '/'
@@ -30,7 +31,7 @@ export function openRefusal (config: Config, { headers, method, raw }: FastifyRe
 }
 
 /** Browser clients of CORS_ORIGINS: tokens go in a header, so no credentials. To any other origin nothing is opened. */
-export default fp<Config>(async (app, config) => {
+export default fp<Options>(async (app, config) => {
   await app.register(cors, {
     delegator: ({ headers }, done) => {
       done(null, {

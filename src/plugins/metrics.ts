@@ -1,6 +1,5 @@
 import fp from 'fastify-plugin'
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client'
-import type { Config } from '../config.js'
 import { logEvent, type Audit, type AuthEvent } from '../logger.js'
 import { marketIds, marketOf } from '../markets.js'
 import { unavailableReason, unavailableReasons } from '../redis/refusal.js'
@@ -42,7 +41,12 @@ const scopes = ['client', 'block', 'market', 'daily']
 
 interface Details { limit: keyof typeof limits, reason: string, scope: string, mode: string }
 
-export default fp<Config>(async (app, { metricsPort }) => {
+interface Options {
+  /** 0: nothing is measured. */
+  metricsPort: number
+}
+
+export default fp<Options>(async (app, { metricsPort }) => {
   const registry = new Registry()
   const registers = [registry]
   app.decorate('metrics', registry)

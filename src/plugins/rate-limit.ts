@@ -2,10 +2,9 @@ import rateLimit from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { addressGroup, clientAddress, trustedProxies, wideAddressGroup, wideFactor } from '../client-address.js'
-import type { Config } from '../config.js'
 import { problem } from '../errors.js'
 import { keyedDigest } from '../keyed-digest.js'
-import { secretPicker } from '../redis/code-secrets.js'
+import { secretPicker, type CodeSecrets } from '../redis/code-secrets.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -19,11 +18,18 @@ const nameSpace = 'address:'
 
 interface Budget { max: number, remaining: number, ttlInSeconds: number, isExceeded: boolean }
 
+interface Options extends CodeSecrets {
+  rateLimitIpMax: number
+  rateLimitIpWindowSeconds: number
+  /** IPs and CIDR ranges of the gateways whose X-Forwarded-For is trusted. */
+  trustProxy: string[]
+}
+
 /**
  * One budget per client IP, shared by every route with this hook and by all replicas through Redis. All clients of an IPv6 /48
  * have a second, larger one together.
  */
-export default fp<Config>(async (app, { rateLimitIpMax, rateLimitIpWindowSeconds, trustProxy, ...secrets }) => {
+export default fp<Options>(async (app, { rateLimitIpMax, rateLimitIpWindowSeconds, trustProxy, ...secrets }) => {
   const { redis } = app
   const pickSecret = secretPicker(secrets, async (key) => redis?.exists(`${nameSpace}${key}`))
   /** Returns the function that counts a request in the budget of its group. */

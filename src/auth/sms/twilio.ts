@@ -1,5 +1,4 @@
 import type { ClientOpts } from 'twilio'
-import type { Config } from '../../config.js'
 import { undelivered, whyUnreachable } from './connection.js'
 import { SmsOptedOut, SmsRefused, SmsUnsupported, type SmsSender } from './port.js'
 
@@ -7,6 +6,15 @@ import { SmsOptedOut, SmsRefused, SmsUnsupported, type SmsSender } from './port.
 const badNumberCodes = new Set([21211, 21214, 21265, 21614, 21635])
 /** The person has texted STOP to the sender. */
 const optedOutCode = 21610
+
+export interface TwilioOptions {
+  twilioAccountSid: string | undefined
+  twilioAuthToken: string | undefined
+  /** One of these two. */
+  twilioFrom: string | undefined
+  twilioMessagingServiceSid: string | undefined
+  smsTimeoutMs: number
+}
 
 interface Request {
   method: string
@@ -42,7 +50,7 @@ const httpClient = (timeoutMs: number, fetch: typeof globalThis.fetch) => ({
  * Hands messages to Twilio's Messages API, in SMS_TIMEOUT_MS at most. The package is loaded here alone: it is large.
  * `fetch` is there for tests.
  */
-export function twilioSms (config: Config, fetch: typeof globalThis.fetch = globalThis.fetch): SmsSender {
+export function twilioSms (config: TwilioOptions, fetch: typeof globalThis.fetch = globalThis.fetch): SmsSender {
   const { twilioAccountSid, twilioAuthToken, twilioFrom, twilioMessagingServiceSid, smsTimeoutMs } = config
   const sender = twilioFrom ? { from: twilioFrom } : { messagingServiceSid: twilioMessagingServiceSid as string }
   const loading = import('twilio').then(({ default: twilio }) => twilio(twilioAccountSid, twilioAuthToken, {

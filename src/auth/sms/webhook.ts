@@ -1,7 +1,13 @@
 import { Webhook } from 'standardwebhooks'
-import type { Config } from '../../config.js'
 import { undelivered } from './connection.js'
 import { SmsOptedOut, SmsRefused, SmsUncertain, SmsUnsupported, type SmsSender } from './port.js'
+
+export interface WebhookOptions {
+  smsWebhookUrl: string | undefined
+  /** `whsec_` and 24 to 64 bytes in base64. */
+  smsWebhookSecret: string | undefined
+  smsTimeoutMs: number
+}
 
 const tries = 2
 
@@ -32,7 +38,7 @@ async function reasonOf ({ body }: Response): Promise<unknown> {
  * Posts each message to SMS_WEBHOOK_URL, signed after Standard Webhooks 1.0.0. A connection error or a 5xx is tried once
  * more with the same webhook-id; both tries together take SMS_TIMEOUT_MS at most. Redirects are not followed.
  */
-export function webhookSms ({ smsWebhookUrl, smsWebhookSecret, smsTimeoutMs }: Config): SmsSender {
+export function webhookSms ({ smsWebhookUrl, smsWebhookSecret, smsTimeoutMs }: WebhookOptions): SmsSender {
   const url = smsWebhookUrl as string
   const webhook = new Webhook(smsWebhookSecret as string)
 
