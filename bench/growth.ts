@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis'
-import { newNonce, phoneKey } from '../src/auth/code.js'
-import { redisCodeStore } from '../src/auth/code-store.redis.js'
+import { newNonce, phoneKey } from '../src/auth/codes/code.js'
+import { redisCodeStore } from '../src/auth/codes/store.redis.js'
 import { atEnd } from './harness/ending.js'
 import { startLoad } from './harness/load.js'
 import { inTurn, serving } from './harness/measure.js'

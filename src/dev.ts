@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs'
 import pretty from 'pino-pretty'
-import { smsSender } from './auth/sms/index.js'
-import { loadConfig, type Config } from './config.js'
+import { smsSender } from './messages/index.js'
+import { loadConfig, type Config } from './config/index.js'
 import { migrate } from './db/migrate.js'
-import { playground } from './dev-playground.js'
-import { startPostgres } from './dev-postgres.js'
-import { serve } from './serve.js'
-import { explain, fail } from './start-errors.js'
+import { playground } from './dev/playground.js'
+import { startPostgres } from './dev/postgres.js'
+import { serve } from './process/serve.js'
+import { explain, fail } from './process/startup-errors.js'
 
 const dataDir = '.data/postgres'
 

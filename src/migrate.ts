@@ -1,7 +1,7 @@
 import { ConfigError, envReader } from './config/env.js'
 import { readDatabase } from './config/stores.js'
 import { migrate } from './db/migrate.js'
-import { explain, fail } from './start-errors.js'
+import { explain, fail } from './process/startup-errors.js'
 
 try {
   const problems: string[] = []

@@ -1,8 +1,8 @@
 import cluster from 'node:cluster'
-import { superviseWorkers } from './cluster.js'
-import { loadConfig } from './config.js'
-import { serve } from './serve.js'
-import { explain, fail } from './start-errors.js'
+import { superviseWorkers } from './process/cluster.js'
+import { loadConfig } from './config/index.js'
+import { serve } from './process/serve.js'
+import { explain, fail } from './process/startup-errors.js'
 
 try {
   const config = loadConfig(process.env)

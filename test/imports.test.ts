@@ -7,25 +7,32 @@ import ts from 'typescript'
  * The rules of who may import whom. Type-only imports count: what a file needs to be understood is what it depends on.
  */
 
-/** Downward only: a file may import files of a layer below, and of its own folder. The first match counts. */
-const layers: Array<[path: RegExp, layer: number]> = [
-  [/^(server|dev|migrate|openapi|doctor)\.ts$/, 7],
-  [/^(serve|dev-playground)\.ts$|^doctor\//, 6],
-  [/^(app|cluster)\.ts$/, 5],
-  // The words of the messages, like those of markets: the configuration is held against them at the start.
-  [/^auth\/sms\/text\.ts$|^(messages|phone)\//, 1],
-  [/^(auth|profile)\/|^metrics-server\.ts$/, 4],
-  [/^(config|redis|process)\//, 1],
-  [/^users\/|^db\/migrate\.ts$|^limits\/(guesses|daily-messages)\.ts$/, 3],
-  [/^(plugins|limits)\//, 2],
-  [/^(batch|config|errors|logger|markets|schemas|answers|client-address|keyed-digest|version|redis-url|start-errors|test-phones|dev-postgres)\.ts$|^(db\/(database|errors|schema|turns|users-shape|shape-watch)\.ts$|http\/|dev\/)/, 1]
+/** Top first: a file may import its own folder and the layers below. The folders of one layer do not import each other. */
+const layers = [
+  /^(server|migrate|dev|doctor)\.ts$/,
+  /^(process|dev|doctor)\//,
+  /^app\.ts$/,
+  /^config\//,
+  /^(auth\/(?!codes\/|tokens\/)|profile\/|health\/)/,
+  /^auth\/(codes|tokens)\//,
+  /^users\//,
+  /^limits\//,
+  /^plugins\//,
+  /^messages\//,
+  /^(db|redis)\//,
+  /^monitoring\//,
+  /^http\//,
+  /^phone\//
 ]
+
+/** The folder that a file belongs to: two levels deep where folders inside of one have layers of their own. */
+const folderOf = (file: string) => /^auth\/(codes|tokens)(?=\/)|^[^/]*(?=\/)/.exec(file)?.[0]
 
 /** Packages that only the named files may import; a module of Node by its node: name. */
 const reserved: Record<string, string[]> = {
   ioredis: ['plugins/redis.ts', 'redis/connect.ts', 'redis/probe.ts'],
   pg: ['db/database.ts', 'db/errors.ts', 'db/migrate.ts', 'dev/postgres-folder.ts'],
-  twilio: ['auth/sms/twilio.ts'],
+  twilio: ['messages/providers/twilio.ts'],
   'node:process': []
 }
 
@@ -33,7 +40,7 @@ const reserved: Record<string, string[]> = {
 const readsEnvironment = ['server.ts', 'migrate.ts', 'dev.ts', 'doctor.ts']
 
 /** Only these, and what they alone import, run where devDependencies are installed. */
-const developmentOnly = ['dev.ts', 'dev-playground.ts', 'dev-postgres.ts', 'dev/postgres-host.ts', 'dev/postgres-folder.ts']
+const developmentOnly = ['dev.ts', 'dev/playground.ts', 'dev/postgres.ts', 'dev/postgres-host.ts', 'dev/postgres-folder.ts']
 
 const maxLines = 250
 
@@ -78,7 +85,10 @@ function parse (file: string, content: string): ts.SourceFile {
 function violations (files: Map<string, string>, dependencies: Set<string>): string[] {
   const broken: string[] = []
   const graph = new Map<string, string[]>()
-  const layerOf = (file: string) => layers.find(([path]) => path.test(file))?.[1]
+  const layerOf = (file: string) => {
+    const layer = layers.findIndex((path) => path.test(file))
+    return layer === -1 ? undefined : layer
+  }
 
   for (const [file, content] of files) {
     const source = parse(file, content)
@@ -92,8 +102,8 @@ function violations (files: Map<string, string>, dependencies: Set<string>): str
       const otherLayer = layerOf(other)
       if (!files.has(other)) broken.push(`${file} imports ${other}, which is not in src`)
       else if (layer === undefined || otherLayer === undefined) continue
-      else if (otherLayer > layer) broken.push(`${file} imports ${other} upward`)
-      else if (otherLayer === layer && file.split('/')[0] !== other.split('/')[0] && layer > 1) broken.push(`${file} imports ${other} sideways`)
+      else if (otherLayer < layer) broken.push(`${file} imports ${other} upward`)
+      else if (otherLayer === layer && folderOf(file) !== folderOf(other)) broken.push(`${file} imports ${other} sideways`)
     }
 
     for (const name of imports.filter((name) => !name.startsWith('.'))) {
@@ -133,25 +143,28 @@ t.test('every import in src is allowed, types included, without circles, and no 
 t.test('each rule is broken by a planted violation', async (t) => {
   const plant = (file: string, line: string) => violations(new Map([...files, [file, `${line}\n${files.get(file) ?? ''}`]]), packages)
   const planted: Array<[file: string, line: string, violation: string]> = [
-    ['config.ts', "import { problem } from './plugins/problem.js'", 'config.ts imports plugins/problem.ts upward'],
+    ['plugins/cors.ts', "import type { Config } from '../config/index.js'", 'plugins/cors.ts imports config/index.ts upward'],
     ['plugins/redis.ts', "import type { User } from '../users/repository.js'", 'plugins/redis.ts imports users/repository.ts upward'],
     ['users/index.ts', "export { buildApp } from '../app.js'", 'users/index.ts imports app.ts upward'],
     ['users/index.ts', "type App = typeof import('../app.js')", 'users/index.ts imports app.ts upward'],
     ['users/index.ts', "await import('../app.js')", 'users/index.ts imports app.ts upward'],
+    ['auth/codes/code.ts', "import type {} from '../service.js'", 'auth/codes/code.ts imports auth/service.ts upward'],
+    ['auth/codes/code.ts', "import type {} from '../tokens/token.js'", 'auth/codes/code.ts imports auth/tokens/token.ts sideways'],
     ['profile/index.ts', "import { authRoutes } from '../auth/index.js'", 'profile/index.ts imports auth/index.ts sideways'],
     ['auth/index.ts', "import type { Address } from '../profile/repository.js'", 'auth/index.ts imports profile/repository.ts sideways'],
+    ['db/batch.ts', "import type { Redis } from '../redis/connect.js'", 'db/batch.ts imports redis/connect.ts sideways'],
     ['users/schemas.ts', "import type {} from './index.js'", 'a circle: '],
-    ['markets.ts', "import type {} from './schemas.js'", 'a circle: '],
+    ['phone/markets.ts', "import type {} from './phone-number.js'", 'a circle: '],
     ['auth/service.ts', "import type { Redis } from 'ioredis'", 'auth/service.ts imports ioredis'],
-    ['auth/sms/index.ts', "import twilio from 'twilio'", 'auth/sms/index.ts imports twilio'],
+    ['messages/index.ts', "import twilio from 'twilio'", 'messages/index.ts imports twilio'],
     ['users/repository.ts', "import pg from 'pg'", 'users/repository.ts imports pg'],
-    ['auth/sms/text.ts', "import pg from 'pg/lib/utils'", 'auth/sms/text.ts imports pg'],
-    ['config.ts', 'const url = process.env.DATABASE_URL', 'config.ts reads the environment'],
-    ['config.ts', "const url = process['env'].DATABASE_URL", 'config.ts reads the environment'],
-    ['config.ts', 'const { env } = process', 'config.ts reads the environment'],
-    ['config.ts', "import { env } from 'node:process'", 'config.ts imports node:process'],
+    ['messages/text.ts', "import pg from 'pg/lib/utils'", 'messages/text.ts imports pg'],
+    ['config/index.ts', 'const url = process.env.DATABASE_URL', 'config/index.ts reads the environment'],
+    ['config/index.ts', "const url = process['env'].DATABASE_URL", 'config/index.ts reads the environment'],
+    ['config/index.ts', 'const { env } = process', 'config/index.ts reads the environment'],
+    ['config/index.ts', "import { env } from 'node:process'", 'config/index.ts imports node:process'],
     ['app.ts', "import pretty from 'pino-pretty'", 'app.ts imports pino-pretty, which is no dependency of production'],
-    ['serve.ts', "import './dev-postgres.js'", 'serve.ts imports what is for development only'],
+    ['process/serve.ts', "import '../dev/postgres.js'", 'process/serve.ts imports what is for development only'],
     ['app.ts', "import './missing.js'", 'app.ts imports missing.ts, which is not in src'],
     ['other/new.ts', '', 'other/new.ts is in no layer'],
     ['app.ts', '\n'.repeat(250), 'app.ts has more than 250 lines']

@@ -10,7 +10,7 @@ import { startRedis, startTestPostgres, temporaryFolder } from './helpers/server
 
 /*
  * npm test: brings up PostgreSQL and Redis, runs tap over the compiled tests, and prints the counts of its run.
- * Arguments go to tap: npm test -- build/test/markets.test.js
+ * Arguments go to tap: npm test -- build/test/phone/markets.test.js
  */
 const output = 'build/tap.txt'
 const isTerminal = process.stdout.isTTY

@@ -19,7 +19,7 @@ pg.Client.prototype.query = function (this: pg.Client, ...args: unknown[]) {
 
 if (activeUsers) register('./replace-active.js', import.meta.url, { data: new URL(`./${activeUsers}.js`, import.meta.url).href })
 const { buildApp } = await import('../../src/app.js')
-const { loadConfig } = await import('../../src/config.js')
+const { loadConfig } = await import('../../src/config/index.js')
 
 const gateway = smsPort ? connect(smsPort) : undefined
 const app = await buildApp(loadConfig(process.env), gateway && {

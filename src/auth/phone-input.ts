@@ -1,9 +1,8 @@
-import { problem, type Problem, type ProblemCode } from '../errors.js'
-import { markets, type Language, type MarketId } from '../markets.js'
+import { problem, type Problem, type ProblemCode } from '../http/problems.js'
+import { markets, type Language, type MarketId } from '../phone/markets.js'
 import { extraMarket, type ExtraPrefix } from '../phone/extra-prefixes.js'
 import { parsePhone, type PhoneFault } from '../phone/phone-number.js'
-import type { TestPhones } from '../test-phones.js'
-import { SmsOptedOut, SmsUnsupported } from './sms/index.js'
+import { SmsOptedOut, SmsUnsupported } from '../messages/index.js'
 
 /** A phone as the client wrote it, and the market that it named. */
 interface PhoneRequest {
@@ -39,6 +38,9 @@ const faults: Record<PhoneFault, [code: 'invalid_request' | 'unsupported_phone',
 /** A problem of the phone of a request, with what is wrong with it. */
 const phoneProblem = (code: ProblemCode, message: string, cause?: unknown): Problem =>
   problem(code, { errors: [{ field: '/phone', message }], cause })
+
+/** The numbers of TEST_PHONES in E.164: their market, and the code that always works. */
+export type TestPhones = ReadonlyMap<string, { market: MarketId, code: string }>
 
 export interface PhoneOptions { testPhones: TestPhones, phoneExtraPrefixes: readonly ExtraPrefix[] }
 

@@ -1,9 +1,9 @@
 import { Type } from 'typebox'
-import { answer, guarded, header, limited } from '../answers.js'
-import { problems } from '../errors.js'
-import { defaultMarket, marketIds, markets } from '../markets.js'
-import { LanguageSchema, MarketIdSchema, OpenLanguage, OpenMarket } from '../phone/schemas.js'
-import { done, DoneSchema, Int32, Nullable, openOneOf, True, UserId } from '../schemas.js'
+import { answer, guarded, header, limited } from '../http/responses.js'
+import { problems } from '../http/problems.js'
+import { defaultMarket, marketIds, markets } from '../phone/markets.js'
+import { LanguageSchema, MarketIdSchema, OpenLanguage, OpenMarket } from '../http/market-schemas.js'
+import { done, DoneSchema, Int32, Nullable, openOneOf, True, UserId } from '../http/schemas.js'
 
 const tags = ['auth']
 

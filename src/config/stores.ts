@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto'
-import { parseRedisUrl } from '../redis-url.js'
+import { parseRedisUrl } from '../redis/url.js'
 import type { EnvReader } from './env.js'
 import { authorityIssue, databaseUrlIssue } from './url-issues.js'
 

@@ -1,4 +1,4 @@
-import type { TestPhones } from '../test-phones.js'
+import type { TestPhones } from '../auth/phone-input.js'
 
 /** The settings that are worth a warning. */
 export interface Settings {

@@ -1,6 +1,6 @@
 import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
-import { isProblem } from '../errors.js'
+import { isProblem } from '../http/problems.js'
 import { line, turns } from './turns.js'
 
 export type Database = ReturnType<typeof openDatabase>

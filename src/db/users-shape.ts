@@ -2,7 +2,7 @@ import { getTableColumns, sql, type DrizzleQueryError, type SQL } from 'drizzle-
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import { getExampleNumber } from 'libphonenumber-js/max'
 import examples from 'libphonenumber-js/mobile/examples'
-import { languages, marketIds, markets } from '../markets.js'
+import { languages, marketIds, markets } from '../phone/markets.js'
 import { users } from './schema.js'
 
 export type Queryable = Pick<NodePgDatabase, 'execute'>

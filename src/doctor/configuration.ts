@@ -1,4 +1,4 @@
-import { loadConfig, type Config, type ConfigError } from '../config.js'
+import { loadConfig, type Config, type ConfigError } from '../config/index.js'
 import { ok, problem, warning, type Finding } from './finding.js'
 
 /** The configuration of the stores alone: they can be checked while something else is wrong. */

@@ -1,10 +1,10 @@
 import { gt, inArray } from 'drizzle-orm'
 import { users } from '../db/schema.js'
-import { maskPhone, type MarketId } from '../markets.js'
+import { maskPhone, type MarketId } from '../phone/markets.js'
 import { extraMarket, type ExtraPrefix } from '../phone/extra-prefixes.js'
 import { canonicalPhone, parsePhone } from '../phone/phone-number.js'
 import type { Database } from '../db/database.js'
-import type { TestPhones } from '../test-phones.js'
+import type { TestPhones } from '../auth/phone-input.js'
 import { ok, warning, type Finding } from './finding.js'
 
 const rowsPerPage = 5000

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { problem } from '../errors.js'
+import { problem } from './problems.js'
 
 const isAnnouncedEmpty = ({ headers }: IncomingMessage) =>
   headers['transfer-encoding'] === undefined && !(Number(headers['content-length']) > 0)

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net'
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { problem } from '../errors.js'
+import { problem } from '../http/problems.js'
 
 declare module 'fastify' {
   interface FastifyInstance {

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { addressGroup, wideAddressGroup, wideFactor } from '../client-address.js'
-import { keyedDigest } from '../keyed-digest.js'
+import { addressGroup, wideAddressGroup, wideFactor } from '../http/client-ip.js'
+import { keyedDigest } from '../redis/keyed-digest.js'
 import type { Redis } from '../redis/connect.js'
 import { answerOf, redisScript } from '../redis/script.js'
 import { secretPicker, type CodeSecrets } from '../redis/code-secrets.js'

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import { Gauge } from 'prom-client'
-import { problem } from '../errors.js'
+import { problem } from '../http/problems.js'
 
 /** Longest time that a body may take to arrive, in milliseconds (CONTRACT, section 4). */
 const bodyTimeoutMs = 5000

@@ -1,5 +1,5 @@
 import { Type } from 'typebox'
-import { OpenLanguage, OpenMarket } from '../phone/schemas.js'
+import { OpenLanguage, OpenMarket } from '../http/market-schemas.js'
 
 // Not among the components of the document: generators leave out what no path refers to, and then miss it.
 const MessageSchema = Type.Object({

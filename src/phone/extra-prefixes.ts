@@ -1,4 +1,4 @@
-import { isMarket, markets, type MarketId } from '../markets.js'
+import { isMarket, markets, type MarketId } from './markets.js'
 
 /** A range of numbers that the numbering plan lacks: the beginning of its numbers in E.164. */
 export interface ExtraPrefix { market: MarketId, prefix: string }

@@ -1,5 +1,5 @@
 import { parsePhoneNumberFromString, type NumberType, type PhoneNumber } from 'libphonenumber-js/max'
-import { defaultMarket, marketIds, markets, type MarketId } from '../markets.js'
+import { defaultMarket, marketIds, markets, type MarketId } from './markets.js'
 
 /** What people write between digits, and what a copied text brings along unseen: Unicode Zs, Pd, Cf (CONTRACT, section 4). */
 const separators = /[\p{Zs}\p{Pd}\p{Cf}\t.()]/gu

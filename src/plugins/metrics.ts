@@ -1,10 +1,10 @@
 import fp from 'fastify-plugin'
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client'
-import { logEvent, type Audit, type AuthEvent } from '../logger.js'
-import { marketIds, marketOf } from '../markets.js'
+import { logEvent, type Audit, type AuthEvent } from '../monitoring/logger.js'
+import { marketIds, marketOf } from '../phone/markets.js'
 import { unavailableReason, unavailableReasons } from '../redis/refusal.js'
-import { version } from '../version.js'
-import { histogram } from './histogram.js'
+import { version } from '../monitoring/version.js'
+import { histogram } from '../monitoring/histogram.js'
 
 declare module 'fastify' {
   interface FastifyInstance {

@@ -1,9 +1,9 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import fp from 'fastify-plugin'
-import { otherProblem, problems } from '../errors.js'
+import { otherProblem, problems } from '../http/problems.js'
 import { messageWebhook } from '../messages/webhook-document.js'
-import { documentedPatterns, notBlank } from '../schemas.js'
+import { documentedPatterns, notBlank } from '../http/schemas.js'
 import pageSecurity from './page-security.js'
 
 /** That of package.json, which is not beside the bundle. */

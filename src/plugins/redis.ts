@@ -2,11 +2,11 @@ import { once } from 'node:events'
 import type { FastifyBaseLogger } from 'fastify'
 import fp from 'fastify-plugin'
 import { Cluster } from 'ioredis'
-import { outageLog, type OutageLog } from '../logger.js'
+import { outageLog, type OutageLog } from '../monitoring/logger.js'
 import { connect, movable, type Redis } from '../redis/connect.js'
 import { commandProbe, infoField } from '../redis/probe.js'
 import { describeRedis, isWrongDatabase } from '../redis/refusal.js'
-import { parseRedisUrl, type RedisTarget } from '../redis-url.js'
+import { parseRedisUrl, type RedisTarget } from '../redis/url.js'
 
 const startTimeoutMs = 1000
 /** How often Redis is probed without being asked to, so that an idle process notices what changes, too. */

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { problem } from '../errors.js'
-import { markets } from '../markets.js'
+import { problem } from '../http/problems.js'
+import { markets } from '../phone/markets.js'
 import type { AddressesRepository } from './repository.js'
 import {
   addressFields, addressView, createAddressSchema, deleteAddressSchema, getAddressSchema, listAddressesSchema, maxAddressId,

@@ -1,7 +1,7 @@
 import { and, count, desc, eq, getTableColumns, ne, sql } from 'drizzle-orm'
-import { batched } from '../batch.js'
+import { batched } from '../db/batch.js'
 import { userAddresses as addresses, users, utcNow } from '../db/schema.js'
-import { problem } from '../errors.js'
+import { problem } from '../http/problems.js'
 import type { Database, Transaction } from '../db/database.js'
 
 export type Address = typeof addresses.$inferSelect

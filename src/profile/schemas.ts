@@ -1,7 +1,7 @@
 import { Type, type Static } from 'typebox'
-import { answer, guarded, header, limited } from '../answers.js'
-import { problems } from '../errors.js'
-import { done, DoneSchema, Int32, Nullable, OptionalText, RequiredText, success, Timestamp } from '../schemas.js'
+import { answer, guarded, header, limited } from '../http/responses.js'
+import { problems } from '../http/problems.js'
+import { done, DoneSchema, Int32, Nullable, OptionalText, RequiredText, success, Timestamp } from '../http/schemas.js'
 import type { Address, AddressFields } from './repository.js'
 
 const parts = {

@@ -1,6 +1,6 @@
 import type { ConnectionOptions } from 'node:tls'
 import { Cluster, Redis as Server } from 'ioredis'
-import type { RedisTarget } from '../redis-url.js'
+import type { RedisTarget } from './url.js'
 
 export type Redis = Server | Cluster
 

@@ -1,4 +1,4 @@
-import { problem } from '../errors.js'
+import { problem } from '../http/problems.js'
 import type { Redis } from './connect.js'
 
 /** Waits for a reply of Redis; any failure of it means 503. The cause stays for the log. */

@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm'
-import { batched } from '../batch.js'
+import { batched } from '../db/batch.js'
 import { users, utcNow } from '../db/schema.js'
 import type { Database } from '../db/database.js'
 

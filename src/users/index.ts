@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
-import { problem } from '../errors.js'
+import { problem } from '../http/problems.js'
 import type { User, UsersRepository } from './repository.js'
 import { deleteUserSchema, getUserSchema, patchUserSchema, userView } from './schemas.js'
 

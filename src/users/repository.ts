@@ -1,7 +1,7 @@
 import { and, eq, isNull, not, or, sql } from 'drizzle-orm'
 import { users, utcNow } from '../db/schema.js'
-import { problem } from '../errors.js'
-import { markets, type Language, type MarketId } from '../markets.js'
+import { problem } from '../http/problems.js'
+import { markets, type Language, type MarketId } from '../phone/markets.js'
 import type { Database, Transaction } from '../db/database.js'
 import { sqlState } from '../db/errors.js'
 

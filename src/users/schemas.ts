@@ -1,9 +1,9 @@
 import { Type, type Static } from 'typebox'
-import { answer, guarded, limited } from '../answers.js'
-import { problems } from '../errors.js'
-import { formatPhone, isLanguage, marketOf, markets } from '../markets.js'
-import { LanguageSchema, OpenLanguage, OpenMarket } from '../phone/schemas.js'
-import { Nullable, RequiredText, Timestamp, UserId } from '../schemas.js'
+import { answer, guarded, limited } from '../http/responses.js'
+import { problems } from '../http/problems.js'
+import { formatPhone, isLanguage, marketOf, markets } from '../phone/markets.js'
+import { LanguageSchema, OpenLanguage, OpenMarket } from '../http/market-schemas.js'
+import { Nullable, RequiredText, Timestamp, UserId } from '../http/schemas.js'
 import type { User } from './repository.js'
 
 const tags = ['users']

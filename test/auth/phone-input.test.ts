@@ -1,5 +1,5 @@
 import t from 'tap'
-import { SmsOptedOut, SmsUnsupported, type SmsSender } from '../../src/auth/sms/index.js'
+import { SmsOptedOut, SmsUnsupported, type SmsSender } from '../../src/messages/index.js'
 import { problemOf } from '../helpers/answers.js'
 import { testService, type Json } from '../helpers/service.js'
 

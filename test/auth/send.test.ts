@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import { SmsRefused, SmsUncertain } from '../../src/auth/sms/index.js'
+import { SmsRefused, SmsUncertain } from '../../src/messages/index.js'
 import { problemOf, wrongCode } from '../helpers/answers.js'
 import { newPhone, testService, type Service } from '../helpers/service.js'
 

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { writeFileSync } from 'node:fs'
 import t from 'tap'
-import { ConfigError, loadConfig } from '../../src/config.js'
+import { ConfigError, loadConfig } from '../../src/config/index.js'
 import { privateCa } from '../helpers/certificates.js'
 import { temporaryFolder } from '../helpers/servers.js'
 import { productionEnv } from '../helpers/service.js'

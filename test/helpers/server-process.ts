@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
-import type { SmsMessage } from '../../src/auth/sms/index.js'
+import type { SmsMessage } from '../../src/messages/index.js'
 
 interface ProcessOptions {
   /** Over the environment of the tests, which coverage needs; undefined takes a variable away. */

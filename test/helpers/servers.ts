@@ -5,7 +5,7 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { Redis } from 'ioredis'
-import { startPostgres } from '../../src/dev-postgres.js'
+import { startPostgres } from '../../src/dev/postgres.js'
 import { freePort } from './free-port.js'
 
 const inPath = (name: string) => (process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, name)).find(existsSync)

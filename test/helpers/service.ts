@@ -5,8 +5,8 @@ import { Redis } from 'ioredis'
 import pg from 'pg'
 import type { Test } from 'tap'
 import { buildApp, type Overrides } from '../../src/app.js'
-import type { SmsMessage } from '../../src/auth/sms/index.js'
-import { loadConfig } from '../../src/config.js'
+import type { SmsMessage } from '../../src/messages/index.js'
+import { loadConfig } from '../../src/config/index.js'
 
 /** Bodies of answers are read by many tests, each of which knows its shape. */
 export type Json = any

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
 import type { Overrides } from '../../src/app.js'
-import { SmsRefused } from '../../src/auth/sms/index.js'
+import { SmsRefused } from '../../src/messages/index.js'
 import { secretPicker } from '../../src/redis/code-secrets.js'
 import { wrongCode } from '../helpers/answers.js'
 import { newPhone, testDatabase, testRedis, testService } from '../helpers/service.js'

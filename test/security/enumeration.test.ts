@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
-import { SmsRefused } from '../../src/auth/sms/index.js'
+import { SmsRefused } from '../../src/messages/index.js'
 import { wrongCode } from '../helpers/answers.js'
 import { monitoredRedis } from '../helpers/monitor.js'
 import { newPhone, testService, type Answer, type Service } from '../helpers/service.js'

@@ -176,7 +176,7 @@ t.test('a guard that fails in any scope takes the send back: no cooldown, no cod
 })
 
 t.test('messages that the provider refuses pause no client IP, block or market', async (t) => {
-  const { SmsRefused } = await import('../../src/auth/sms/index.js')
+  const { SmsRefused } = await import('../../src/messages/index.js')
   const service = await testService(t, {
     env: { ...production, SMS_GUARD_BLOCK_SENDS: '2', SMS_GUARD_MARKET_SENDS: '2', SMS_GUARD_CLIENT_SENDS: '2' },
     overrides: { sms: async () => { throw new SmsRefused() } }

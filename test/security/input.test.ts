@@ -3,7 +3,7 @@ import http from 'node:http'
 import { connect } from 'node:net'
 import t, { type Test } from 'tap'
 import { Compile } from 'typebox/compile'
-import { ProblemSchema } from '../../src/errors.js'
+import { ProblemSchema } from '../../src/http/problems.js'
 import { raw, type RawAnswer } from '../helpers/raw.js'
 import { newPhone, testService, type Service } from '../helpers/service.js'
 

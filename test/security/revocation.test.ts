@@ -1,5 +1,5 @@
 import t from 'tap'
-import { memoryLogoutMarks } from '../../src/auth/logout-marks.js'
+import { memoryLogoutMarks } from '../../src/auth/tokens/revocations.js'
 import { claimsOf, mint } from '../helpers/forge.js'
 import { monitoredRedis } from '../helpers/monitor.js'
 import { startRedis } from '../helpers/servers.js'

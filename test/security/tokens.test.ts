@@ -1,6 +1,6 @@
 import { createHmac, createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
-import { readToken } from '../../src/auth/token.js'
+import { readToken } from '../../src/auth/tokens/token.js'
 import { claimsOf, encode, mint, ownHeader, signTexts } from '../helpers/forge.js'
 import { newPhone, testService } from '../helpers/service.js'
 

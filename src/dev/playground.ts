@@ -1,0 +1,55 @@
+import { fileURLToPath } from 'node:url'
+import files from '@fastify/static'
+import type { FastifyPluginAsync, FastifyRequest, onRequestHookHandler } from 'fastify'
+import { Type } from 'typebox'
+import type { SmsMessage, SmsSender } from '../messages/index.js'
+import { canonicalAddress } from '../http/client-ip.js'
+import { problem } from '../http/problems.js'
+import pageSecurity from '../plugins/page-security.js'
+
+const root = fileURLToPath(new URL('../../playground', import.meta.url))
+const userQuery = { hide: true, querystring: Type.Object({ phone: Type.Optional(Type.String({ format: 'text' })) }) }
+/** Messages that the inbox keeps. */
+const inboxSize = 20
+
+/** Headers by which a proxy says that it passes on a request of somebody else. */
+const forwarding = /^(forwarded|via|x-(forwarded|original|real)\b.*|(.*-)?(client|connecting)-ip)$/
+
+/**
+ * Whether a request comes from this machine: from loopback, through no proxy, and under a name of loopback. A page of another
+ * site cannot claim such a name by pointing its own name here (DNS rebinding).
+ */
+const isLocal = ({ socket, headers }: FastifyRequest) =>
+  /^(127\.|::1$)/.test(canonicalAddress(String(socket.remoteAddress)) ?? '') &&
+  !Object.keys(headers).some((name) => forwarding.test(name)) &&
+  /^(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/i.test(headers.host ?? '')
+
+const onlyLocal: onRequestHookHandler = (request, reply, done) => {
+  reply.header('cache-control', 'no-store')
+  done(isLocal(request) ? undefined : problem('not_found'))
+}
+
+/**
+ * The playground of development: a page at / to sign in with, and, for this machine alone, GET /dev/inbox with the messages
+ * that went through `send`, the newest first, and GET /dev/user?phone=… with the row of a number in E.164.
+ */
+export function playground (send: SmsSender): { sms: SmsSender, routes: FastifyPluginAsync } {
+  const messages: SmsMessage[] = []
+  return {
+    async sms (message, context) {
+      await send(message, context)
+      messages.unshift(message)
+      messages.length = Math.min(messages.length, inboxSize)
+    },
+
+    async routes (app) {
+      await app.register(pageSecurity)
+      await app.register(files, { root, wildcard: false })
+      app.get('/dev/inbox', { onRequest: onlyLocal }, () => ({ messages }))
+      app.get<{ Querystring: { phone?: string } }>('/dev/user', { onRequest: onlyLocal, schema: userQuery }, async ({ query }) => {
+        const { rows: [found] } = await app.db.pool.query('SELECT to_jsonb(users) AS row FROM users WHERE phone_number = $1', [query.phone])
+        return { row: found?.row ?? null }
+      })
+    }
+  }
+}

@@ -1,0 +1,71 @@
+import { keyedDigest } from '../redis/keyed-digest.js'
+import type { MarketId } from '../phone/markets.js'
+import type { Redis } from '../redis/connect.js'
+import { answerOf, redisScript } from '../redis/script.js'
+import { secretPicker, type CodeSecrets } from '../redis/code-secrets.js'
+
+const dayMs = 86_400_000
+const warningPercent = 80
+
+/** A place in the day of a market; `isWarning` for the one message of the day that reaches 80 %. */
+export interface Place { status: 'taken', market: MarketId, begins: number, isWarning: boolean }
+export interface Full { status: 'full', retryAfterMs: number }
+
+/*
+ * Race: parallel sends must not pass the ceiling together, nor warn twice. One hash for each market: b the day begins,
+ * n messages in it, w it was warned of.
+ */
+const take = `
+local max, now = tonumber(ARGV[1]), tonumber(ARGV[2])
+local begins, count, warned = unpack(redis.call('HMGET', KEYS[1], 'b', 'n', 'w'))
+begins, count = tonumber(begins or 0), tonumber(count or 0)
+if now >= begins + ${dayMs} then
+  begins, count, warned = now, 0, false
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], 'b', now)
+  redis.call('PEXPIRE', KEYS[1], ${dayMs})
+end
+if count >= max then return {'full', math.min(begins + ${dayMs} - now, ${dayMs})} end
+redis.call('HSET', KEYS[1], 'n', count + 1)
+if warned or (count + 1) * 100 < max * ${warningPercent} then return {'taken', tostring(begins)} end
+redis.call('HSET', KEYS[1], 'w', 1)
+return {'warning', tostring(begins)}
+`
+
+/* Race: a day that has begun since owes this message nothing. */
+const giveBack = `
+if redis.call('HGET', KEYS[1], 'b') == ARGV[1] then redis.call('HINCRBY', KEYS[1], 'n', -1) end
+`
+
+export type DailyMessages = ReturnType<typeof dailyMessages>
+
+/**
+ * SMS_MARKET_DAILY_MAX (CONTRACT, section 8): the messages of a market, to known numbers too, in the day that begins with
+ * the first. Throws unavailable when Redis does not respond.
+ */
+export function dailyMessages (redis: Redis, secrets: CodeSecrets, max: number) {
+  const scripts = {
+    take: redisScript<[string, string | number]>(redis, 'dailyTake', take),
+    giveBack: redisScript<null>(redis, 'dailyGiveBack', giveBack)
+  }
+  const pickSecret = secretPicker(secrets, (key) => answerOf(redis.exists(key)))
+  /** Redis key of the day of a market. */
+  async function dayOf (market: MarketId) {
+    const keyOf = (secret: string) => `daily:${keyedDigest(secret, 'daily', market)}`
+    return keyOf(await pickSecret(keyOf))
+  }
+
+  return {
+    /** Takes the place of one message, where one is left. `now` is in milliseconds since the epoch. */
+    async take (market: MarketId, now: number): Promise<Place | Full> {
+      const [status, value] = await scripts.take(await dayOf(market), max, now)
+      if (status === 'full') return { status, retryAfterMs: Number(value) }
+      return { status: 'taken', market, begins: Number(value), isWarning: status === 'warning' }
+    },
+
+    /** Gives the place of a message back that did not go out. */
+    async giveBack ({ market, begins }: Place): Promise<void> {
+      await scripts.giveBack(await dayOf(market), begins)
+    }
+  }
+}

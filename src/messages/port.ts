@@ -1,0 +1,31 @@
+import type { Language, MarketId } from '../phone/markets.js'
+
+export interface SmsMessage {
+  /** Stays the same when a message is tried again. */
+  id: string
+  /** E.164. */
+  to: string
+  text: string
+  market: MarketId
+  language: Language
+}
+
+export interface SmsContext {
+  /** Of the request that the message belongs to (W3C Trace Context). */
+  traceparent?: string | undefined
+}
+
+/** Hands one message to a provider. Throws SmsRefused, SmsUnsupported, SmsOptedOut or SmsUncertain. */
+export type SmsSender = (message: SmsMessage, context?: SmsContext) => Promise<void>
+
+/** The provider did not take the message: it will not arrive. */
+export class SmsRefused extends Error {}
+
+/** The provider did not take it because no SMS reaches this number. */
+export class SmsUnsupported extends SmsRefused {}
+
+/** The provider did not take it because the person has opted out of messages. */
+export class SmsOptedOut extends SmsRefused {}
+
+/** The provider did not answer, or not in time: the message may still arrive. */
+export class SmsUncertain extends Error {}

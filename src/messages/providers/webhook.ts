@@ -1,0 +1,79 @@
+import { Webhook } from 'standardwebhooks'
+import { undelivered } from '../fetch-errors.js'
+import { SmsOptedOut, SmsRefused, SmsUncertain, SmsUnsupported, type SmsSender } from '../port.js'
+
+export interface WebhookOptions {
+  smsWebhookUrl: string | undefined
+  /** `whsec_` and 24 to 64 bytes in base64. */
+  smsWebhookSecret: string | undefined
+  smsTimeoutMs: number
+}
+
+const tries = 2
+
+/** Longest body of a refusal that is read, in bytes. */
+const maxRefusalBytes = 4096
+
+/** The error of a response that refuses a message; a 422 with a reason refuses the number for good (CONTRACT, section 8). */
+async function refusal (response: Response): Promise<SmsRefused> {
+  const text = `the webhook responded ${response.status}`
+  const reason = response.status === 422 ? await reasonOf(response).catch(() => undefined) : undefined
+  if (reason === 'opted_out') return new SmsOptedOut(text)
+  return reason === 'unsupported' ? new SmsUnsupported(text) : new SmsRefused(text)
+}
+
+/** The reason in the JSON of a response. Throws for any other body. */
+async function reasonOf ({ body }: Response): Promise<unknown> {
+  const chunks: Uint8Array[] = []
+  let bytes = 0
+  for await (const chunk of body as NonNullable<typeof body>) {
+    chunks.push(chunk)
+    bytes += chunk.length
+    if (bytes > maxRefusalBytes) throw new Error('too long')
+  }
+  return (JSON.parse(Buffer.concat(chunks).toString()) as { reason?: unknown }).reason
+}
+
+/**
+ * Posts each message to SMS_WEBHOOK_URL, signed after Standard Webhooks 1.0.0. A connection error or a 5xx is tried once
+ * more with the same webhook-id; both tries together take SMS_TIMEOUT_MS at most. Redirects are not followed.
+ */
+export function webhookSms ({ smsWebhookUrl, smsWebhookSecret, smsTimeoutMs }: WebhookOptions): SmsSender {
+  const url = smsWebhookUrl as string
+  const webhook = new Webhook(smsWebhookSecret as string)
+
+  return async (message, { traceparent } = {}) => {
+    const body = JSON.stringify(message)
+    const timestamp = new Date()
+    const signal = AbortSignal.timeout(smsTimeoutMs)
+    let failure: SmsRefused | SmsUncertain | undefined
+    // What one try left uncertain, no refusal of the next one settles.
+    const failed = (error: SmsRefused | SmsUncertain) => failure instanceof SmsUncertain ? failure : error
+    for (let attempt = 0; attempt < tries && !signal.aborted; attempt++) {
+      try {
+        const response = await fetch(url, {
+          method: 'POST',
+          body,
+          signal,
+          redirect: 'manual',
+          headers: {
+            'content-type': 'application/json',
+            'webhook-id': message.id,
+            'webhook-timestamp': String(Math.floor(timestamp.getTime() / 1000)),
+            'webhook-signature': webhook.sign(message.id, timestamp, body),
+            ...(traceparent !== undefined && { traceparent })
+          }
+        })
+        const refused = response.ok ? undefined : await refusal(response)
+        // The status is the outcome, whatever becomes of the rest of the body.
+        await response.body?.cancel().catch(() => undefined)
+        if (!refused) return
+        failure = failed(refused)
+        if (response.status < 500) break
+      } catch (cause) {
+        failure = failed(undelivered('the webhook', cause))
+      }
+    }
+    throw failure
+  }
+}

@@ -1,0 +1,50 @@
+import { languages, type Language } from '../phone/markets.js'
+
+const sentences: Record<Language, (app: string, code: string) => string> = {
+  ru: (app, code) => `${app}: ваш код ${code}`,
+  en: (app, code) => `${app}: your code is ${code}`,
+  ky: (app, code) => `${app}: сиздин код ${code}`
+}
+
+/** What shapes a message, named as in the configuration. */
+export interface MessageSettings {
+  smsAppName: string
+  smsWebotpDomain: string | undefined
+  smsAndroidHash: string | undefined
+}
+
+/** The message of a code; its last line is that of WebOTP (WICG, Origin-bound one-time codes) or of Android's SMS Retriever. */
+export function smsText ({ smsAppName, smsWebotpDomain, smsAndroidHash }: MessageSettings, language: Language, code: string): string {
+  const autofill = smsWebotpDomain ? `@${smsWebotpDomain} #${code}` : smsAndroidHash
+  return [sentences[language](smsAppName, code), ...autofill ? ['', autofill] : []].join('\n')
+}
+
+/** The GSM 7-bit default alphabet (3GPP TS 23.038), and the characters of its extension, which take two places. */
+const gsm7 = /^[@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !"#¤%&'()*+,\-./0-9:;<=>?¡A-ZÄÖÑÜ§¿a-zäöñüà^{}\\[~\]|€\f]*$/
+const gsm7Extension = /[\^{}\\[~\]|€\f]/g
+
+/** How many places a text takes of one segment, and how many that has: 160 in GSM 7-bit, else 70 units of UTF-16. */
+export function segmentOf (text: string): { places: number, limit: number } {
+  if (!gsm7.test(text)) return { places: text.length, limit: 70 }
+  return { places: text.length + (text.match(gsm7Extension)?.length ?? 0), limit: 160 }
+}
+
+/** Longest message that Android's SMS Retriever reads, in bytes of UTF-8. */
+const retrieverBytes = 140
+
+/** What keeps messages from being one SMS, or from being read by the phone: a line for each language and limit. */
+export function messageProblems (settings: MessageSettings): string[] {
+  const autofill = settings.smsWebotpDomain ? 'SMS_WEBOTP_DOMAIN' : settings.smsAndroidHash && 'SMS_ANDROID_HASH'
+  const cause = autofill ? `SMS_APP_NAME and ${autofill} make` : 'SMS_APP_NAME makes'
+  return languages.flatMap((language) => {
+    const text = smsText(settings, language, '000000')
+    const { places, limit } = segmentOf(text)
+    const bytes = Buffer.byteLength(text)
+    return [
+      ...places > limit ? [`${cause} the ${language} message longer than one SMS by ${places - limit}: ${places} of ${limit} characters`] : [],
+      ...autofill === 'SMS_ANDROID_HASH' && bytes > retrieverBytes
+        ? [`${cause} the ${language} message longer than Android reads by ${bytes - retrieverBytes}: ${bytes} of ${retrieverBytes} bytes`]
+        : []
+    ]
+  })
+}

@@ -1,0 +1,124 @@
+import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
+import type { LoggerOptions } from 'pino'
+import { clientAddress } from '../http/client-ip.js'
+import { readTraceparent } from '../http/traceparent.js'
+import { maskPhone } from '../phone/markets.js'
+
+/** Long runs of digits are numbers or codes, long runs of base64url are tokens or keys. */
+const secrets = /\+?\d(?:[ ()-]*\d){5,}|[A-Za-z0-9_+/-]{32,}={0,2}|eyJ[\w-]+(?:\.[\w-]*)*/g
+const scrub = (text: string) => text.replace(secrets, '•')
+/** In a stack the slashes are those of paths. */
+const scrubStack = (stack: string) => stack.split('/').map(scrub).join('/')
+
+/** Longest chain of causes that is followed, and how deep a value is shown. */
+const maxDepth = 5
+
+/**
+ * What a log may show of an error: its type, its code and a scrubbed message and stack.
+ * Drizzle puts SQL and parameters into the message, ioredis the arguments into fields: of a wrapped error only
+ * the cause is shown, and no field is taken over.
+ */
+export function serializeError (error: unknown): { type: string, code?: string | undefined, message?: string, stack?: string | undefined } {
+  let root = error
+  for (let depth = 0; depth < maxDepth && root instanceof Error && root.cause instanceof Error; depth++) root = root.cause
+  if (!(root instanceof Error)) return { type: typeof root }
+  const { code } = root as NodeJS.ErrnoException
+  return {
+    type: scrub(String(root.name)),
+    code: code === undefined ? undefined : scrub(String(code)),
+    message: scrub(String(root.message)),
+    stack: root.stack?.split('\n').filter((line) => /^ {4}at .*:\d+:\d+\)?$/.test(line)).map(scrubStack).join('\n')
+  }
+}
+
+/** What a line may show of any other value: text is scrubbed, however deep it lies, and no object of a class is shown. */
+function clean (value: unknown, depth = 0): unknown {
+  if (typeof value === 'string') return scrub(value)
+  if (typeof value !== 'object' || value === null) return value
+  if (value instanceof Error) return serializeError(value)
+  if (depth === maxDepth) return '•'
+  if (Array.isArray(value)) return value.map((item) => clean(item, depth + 1))
+  if (Object.getPrototypeOf(value) !== Object.prototype) return '•'
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [scrub(name), clean(item, depth + 1)]))
+}
+
+const uuid = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
+/** A client may name its request after a number or a code. */
+const cleanId = (id: unknown) => typeof id === 'string' && !uuid.test(id) ? id.replace(/(?<![A-Za-z0-9])\d{6,15}(?![A-Za-z0-9])/g, '•') : id
+
+const serializers = {
+  err: serializeError,
+  error: serializeError,
+  msg: (message: unknown) => scrub(String(message)),
+  request_id: cleanId,
+  message_id: cleanId,
+  traceparent: readTraceparent,
+  req: () => undefined,
+  res: () => undefined
+}
+
+/** Pino options: no request, reply or error reaches a line but through these serializers. */
+export function loggerOptions (level: string): LoggerOptions {
+  return {
+    level,
+    hooks: {
+      // Without a message of its own a line would carry that of its error, past the serializers.
+      logMethod (args, method) {
+        const [first, message] = args as [unknown, string | undefined]
+        if (typeof first === 'string' || message !== undefined) return method.apply(this, args)
+        const bindings = first instanceof Error ? { event: 'error', err: first } : first as { event?: string }
+        method.apply(this, [bindings, bindings?.event ?? ''])
+      }
+    },
+    formatters: {
+      log: (line) => Object.fromEntries(Object.entries(line).map(([name, value]) => [name, Object.hasOwn(serializers, name) ? value : clean(value)]))
+    },
+    serializers
+  }
+}
+
+export type AuthEvent =
+  'code_sent' | 'sms_failed' | 'login' | 'wrong_code' | 'limit_hit' | 'guard_tripped' | 'daily_max_near' | 'test_phone' | 'logout' | 'account_deleted'
+const warnings = new Set<AuthEvent>(['guard_tripped', 'daily_max_near', 'test_phone'])
+/** Tells the log what happened to whom. */
+export type Audit = (event: AuthEvent, who: { userId?: number | undefined, phone?: string }, more?: object) => void
+
+/** One line for something that happened to an account; the number is masked here and nowhere else. */
+export function logEvent (request: FastifyRequest, event: AuthEvent, who: { userId?: number | undefined, phone?: string }, more: object = {}) {
+  request.log[warnings.has(event) ? 'warn' : 'info']({
+    event,
+    user_id: who.userId,
+    phone: who.phone && maskPhone(who.phone),
+    client: clientAddress(request),
+    request_id: request.id,
+    traceparent: request.headers.traceparent,
+    ...more
+  })
+}
+
+export type OutageLog = ReturnType<typeof outageLog>
+
+/**
+ * Logs an outage of a dependency once, and its end once, however often it is asked. `describe` says what is wrong; another
+ * description than before in the same outage is logged, too.
+ */
+export function outageLog (log: FastifyBaseLogger, dependency: string, describe: (error: unknown) => string = () => 'does not respond') {
+  const logged = new Set<string>()
+  let cause: unknown
+  return {
+    down (err: unknown) {
+      cause = err
+      const what = describe(err)
+      if (logged.has(what)) return
+      logged.add(what)
+      log.error({ event: 'dependency_down', dependency, err }, `${dependency} ${what}`)
+    },
+    isUp: () => logged.size === 0,
+    /** The last error of the outage. */
+    cause: () => cause,
+    up () {
+      if (logged.size > 0) log.info({ event: 'dependency_up', dependency }, `${dependency} responds again`)
+      logged.clear()
+    }
+  }
+}

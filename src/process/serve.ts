@@ -1,0 +1,43 @@
+import cluster from 'node:cluster'
+import type { AddressInfo } from 'node:net'
+import closeWithGrace from 'close-with-grace'
+import type { FastifyInstance } from 'fastify'
+import { buildApp, type Overrides } from '../app.js'
+import { offerMetrics, onStopSignal } from './cluster.js'
+import type { Config } from '../config/index.js'
+import { serveMetrics } from './metrics-listener.js'
+import { catchLibraryWarnings } from './library-warnings.js'
+
+/** Longest time it may take to end after the drain, in milliseconds, before the process ends all the same. */
+const closeDelayMs = 15_000
+
+/**
+ * Builds the service and listens. SIGTERM drains it, a second signal aborts the wait for clients to go elsewhere. SIGINT comes
+ * from a person at a terminal and does not wait for them. In each case requests in flight finish before the process ends.
+ */
+export async function serve (config: Config, overrides: Overrides = {}, onClosed = async () => {}): Promise<{ app: FastifyInstance, port: number }> {
+  const sendWarningsTo = catchLibraryWarnings()
+  const app = await buildApp(config, overrides)
+  sendWarningsTo(app.log)
+  const abort = new AbortController()
+  const delay = config.drainSeconds * 1000 + closeDelayMs
+  const { close } = closeWithGrace({ delay, logger: false, skip: ['SIGINT', 'SIGTERM'] }, async ({ err }) => {
+    if (err) {
+      app.log.fatal({ event: 'crash', err }, 'ends after an error that nobody caught')
+      abort.abort()
+    }
+    await app.drain(config.drainSeconds, abort.signal)
+    await app.close()
+    await onClosed()
+  })
+  let isClosing = false
+  onStopSignal((signal) => {
+    if (signal === 'SIGINT' || isClosing) abort.abort()
+    if (!isClosing) close()
+    isClosing = true
+  })
+  if (cluster.isWorker) offerMetrics(app.metrics)
+  else await serveMetrics(config, () => app.metrics.metrics())
+  await app.listen({ host: config.host, port: config.port })
+  return { app, port: (app.server.address() as AddressInfo).port }
+}

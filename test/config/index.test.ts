@@ -1,0 +1,361 @@
+import { readFileSync } from 'node:fs'
+import t from 'tap'
+import { ConfigError, loadConfig, type Config } from '../../src/config/index.js'
+import { exampleJwtSecret } from '../../src/config/keys.js'
+import { productionEnv } from '../helpers/service.js'
+
+type Env = Record<string, string | undefined>
+
+const complete = productionEnv('postgres://user:database-password@db.example:5432/app', 'redis://:redis-password@redis.example:6379')
+/** Production with nothing set but what it requires. */
+const required: Env = { ...complete, HOST: undefined, PORT: undefined, LOG_LEVEL: undefined, DRAIN_SECONDS: undefined, METRICS_PORT: undefined, CODE_SECRET: undefined, RATE_LIMIT_IP_MAX: undefined, RATE_LIMIT_IP_GUESSES_PER_HOUR: undefined, SMS_GUARD_BLOCK_SENDS: undefined, SMS_GUARD_MARKET_SENDS: undefined, SMS_GUARD_CLIENT_SENDS: undefined }
+const development: Env = { NODE_ENV: 'development', DATABASE_URL: complete.DATABASE_URL }
+
+/** The names of the variables that are at fault, each with its whole line; none where the environment is taken. */
+function faults (env: Env): string[] {
+  try {
+    loadConfig(env)
+    return []
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems
+    throw error
+  }
+}
+const names = (problems: string[]) => problems.map((problem) => problem.split(' ')[0])
+
+/** Every whole number: its name here, its default and its bounds, both of which are taken. */
+const integers: Array<[name: string, key: keyof Config, fallback: number | undefined, min: number, max: number]> = [
+  ['PORT', 'port', 3000, 0, 65535],
+  ['WEB_CONCURRENCY', 'webConcurrency', 1, 1, 1024],
+  ['DRAIN_SECONDS', 'drainSeconds', 5, 0, 600],
+  ['METRICS_PORT', 'metricsPort', 9464, 0, 65535],
+  ['DATABASE_POOL_MAX', 'databasePoolMax', 10, 1, 1000],
+  ['DATABASE_CONNECT_TIMEOUT_MS', 'databaseConnectTimeoutMs', 3000, 1, 600_000],
+  ['JWT_TTL_SECONDS', 'jwtTtlSeconds', 1800, 1, 31_536_000],
+  ['SESSION_MAX_SECONDS', 'sessionMaxSeconds', 15_552_000, 1, 3_153_600_000],
+  ['CODE_TTL_SECONDS', 'codeTtlSeconds', 300, 1, 600],
+  ['CODE_MAX_ATTEMPTS', 'codeMaxAttempts', 5, 1, 100],
+  ['CODE_RESEND_SECONDS', 'codeResendSeconds', 60, 1, 3600],
+  ['CODE_SENDS_PER_HOUR', 'codeSendsPerHour', 5, 1, 1_000_000],
+  ['CODE_SENDS_PER_DAY', 'codeSendsPerDay', 10, 1, 1_000_000],
+  ['CODE_GUESSES_PER_DAY', 'codeGuessesPerDay', 50, 1, 1_000_000],
+  ['SMS_TIMEOUT_MS', 'smsTimeoutMs', 5000, 100, 60_000],
+  ['RATE_LIMIT_IP_MAX', 'rateLimitIpMax', 30, 1, 1_000_000],
+  ['RATE_LIMIT_IP_GUESSES_PER_HOUR', 'rateLimitIpGuessesPerHour', 60, 1, 1_000_000],
+  ['RATE_LIMIT_IP_WINDOW_SECONDS', 'rateLimitIpWindowSeconds', 60, 1, 86_400],
+  ['SMS_GUARD_BLOCK_SENDS', 'smsGuardBlockSends', 20, 1, 1_000_000],
+  ['SMS_GUARD_MARKET_SENDS', 'smsGuardMarketSends', 200, 1, 100_000_000],
+  ['SMS_GUARD_CLIENT_SENDS', 'smsGuardClientSends', 10, 1, 1_000_000],
+  ['SMS_MARKET_DAILY_MAX', 'smsMarketDailyMax', undefined, 1, 100_000_000],
+  ['SMS_GUARD_MIN_VERIFIED_PERCENT', 'smsGuardMinVerifiedPercent', 20, 0, 100]
+]
+
+for (const [name, key, fallback, min, max] of integers) {
+  t.test(`${name} is a whole number from ${min} to ${max}, by default ${fallback}`, async (t) => {
+    t.equal(loadConfig(required)[key], fallback)
+    t.equal(loadConfig({ ...required, [name]: '' })[key], fallback, 'empty counts as not set')
+    for (const value of [min, max]) t.equal(loadConfig({ ...required, [name]: String(value) })[key], value)
+    for (const value of [String(min - 1), String(max + 1), `${min}.5`, ` ${max}`, `${max} `, '1e2', '0x10', 'ten', '-1', '+5', '٣', 'NaN', 'Infinity']) {
+      t.strictSame(names(faults({ ...required, [name]: value })), [name], JSON.stringify(value))
+    }
+  })
+}
+
+/** Every choice: its default in production, and all values that are taken with what they become. */
+const choices: Array<[name: string, key: keyof Config, fallback: unknown, values: Record<string, unknown>]> = [
+  ['LOG_LEVEL', 'logLevel', 'info', Object.fromEntries(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) => [level, level]))],
+  ['DATABASE_PREPARED_STATEMENTS', 'databasePreparedStatements', true, { true: true, false: false }],
+  ['REDIS_TLS_VERIFY', 'redisTlsVerify', true, { true: true, false: false }],
+  ['DOCS', 'docs', false, { true: true, false: false }],
+  ['SMS_GUARD', 'smsGuard', 'enforce', { enforce: 'enforce', observe: 'observe', off: 'off' }],
+  ['NODE_ENV', 'nodeEnv', 'production', { production: 'production', development: 'development', test: 'test' }]
+]
+
+for (const [name, key, fallback, values] of choices) {
+  t.test(`${name} is one of ${Object.keys(values).join(', ')}, by default ${fallback}`, async (t) => {
+    t.equal(loadConfig({ ...required, [name]: undefined })[key], fallback)
+    t.equal(loadConfig({ ...required, [name]: '' })[key], fallback, 'empty counts as not set')
+    for (const [value, meaning] of Object.entries(values)) t.equal(loadConfig({ ...required, [name]: value })[key], meaning)
+    for (const value of ['other', fallback + ' ', String(fallback).toUpperCase(), '0']) {
+      t.strictSame(names(faults({ ...required, [name]: value })), [name], value)
+    }
+  })
+}
+
+/** Every text: its default and a value that is taken as it is. */
+const texts: Array<[name: string, key: keyof Config, fallback: string | undefined, value: string]> = [
+  ['HOST', 'host', '0.0.0.0', '::1'],
+  ['SMS_APP_NAME', 'smsAppName', 'Marque', 'Acme Food'],
+  ['SMS_WEBOTP_DOMAIN', 'smsWebotpDomain', undefined, 'app.example.com'],
+  ['SMS_ANDROID_HASH', 'smsAndroidHash', undefined, 'FA+9qCX9VSu']
+]
+
+for (const [name, key, fallback, value] of texts) {
+  t.test(`${name} is by default ${fallback ?? 'not set'}`, async (t) => {
+    t.equal(loadConfig(required)[key], fallback)
+    t.equal(loadConfig({ ...required, [name]: '' })[key], fallback)
+    t.equal(loadConfig({ ...required, [name]: value })[key], value)
+  })
+}
+
+t.test('an autofill line that no phone would understand is refused', async (t) => {
+  for (const value of ['https://app.example.com', 'app.example.com/', 'App.example.com', 'a b', '@app.example.com', 'app\n.example.com', '.', 'app..example', 'app.example.', '-app.example', 'app-.example', 'app_1.example']) {
+    t.strictSame(names(faults({ ...required, SMS_WEBOTP_DOMAIN: value })), ['SMS_WEBOTP_DOMAIN'], value)
+  }
+  for (const value of ['FA+9qCX9VS', 'FA+9qCX9VSuu', 'FA+9qCX9VS=', 'FA+9qCX9VS\n', 'FA+9qCX\nVSu']) {
+    t.strictSame(names(faults({ ...required, SMS_ANDROID_HASH: value })), ['SMS_ANDROID_HASH'], value)
+  }
+  t.strictSame(names(faults({ ...required, SMS_WEBOTP_DOMAIN: 'app.example.com', SMS_ANDROID_HASH: 'FA+9qCX9VSu' })), ['SMS_WEBOTP_DOMAIN'], 'both need the last line')
+})
+
+/** Every URL: values that are taken as they are, and values that are not. */
+const urls: Array<[name: string, key: keyof Config, good: string[], bad: string[]]> = [
+  ['DATABASE_URL', 'databaseUrl', ['postgres://u:p@h:1/d', 'postgresql://h/d?sslmode=require'], ['mysql://h/d', 'h:5432/d', 'postgres', 'postgres://h:port/d']],
+  ['REDIS_URL', 'redisUrl', ['redis://h', 'rediss://:p@h:6380/1', 'redis://a:1,redis://b:2', 'redis+sentinel://a:1,b:2/name', 'redis+sentinel://u:p%40@[::1]/name?tls=true'],
+    ['http://h', 'h:6379', 'redis', 'redis://h:port', 'redis://', 'redis://a,http://b', 'redis+sentinel://a:1', 'redis+sentinel://a:x/name', 'redis+sentinel://u:%zz@a/name', 'redis+sentinel://a/name?tls=1']],
+  ['SMS_WEBHOOK_URL', 'smsWebhookUrl', ['https://h/p?q=1', 'http://h:8080/'], ['ftp://h/', 'h/p', 'https://', 'https://user:password@h/', 'https://user@h/']]
+]
+
+for (const [name, key, good, bad] of urls) {
+  t.test(`${name} is a URL that can be used, required in production`, async (t) => {
+    for (const value of good) t.equal(loadConfig({ ...required, [name]: value })[key], value)
+    for (const value of bad) t.strictSame(names(faults({ ...required, [name]: value })), [name], value)
+    t.strictSame(faults({ ...required, [name]: undefined }), [`${name} is required`])
+    t.strictSame(faults({ ...required, [name]: '' }), [`${name} is required`])
+  })
+}
+
+t.test('TRUST_PROXY is by default the private ranges, and takes addresses, CIDR ranges, names of ranges, or false', async (t) => {
+  const trusted = (value?: string) => loadConfig({ ...required, TRUST_PROXY: value }).trustProxy
+  t.strictSame(trusted(), ['loopback', 'linklocal', 'uniquelocal'])
+  t.strictSame(trusted(''), ['loopback', 'linklocal', 'uniquelocal'])
+  t.strictSame(trusted('false'), [])
+  t.strictSame(trusted('10.0.0.0/8, 192.0.2.7'), ['10.0.0.0/8', '192.0.2.7'])
+  t.strictSame(trusted('loopback,2001:db8::/32'), ['loopback', '2001:db8::/32'])
+})
+
+t.test('TRUST_PROXY that would let clients choose their address, or means nobody, is refused', async (t) => {
+  for (const value of ['true', '1', '2', '0', '0.0.0.0/0', '::/0', 'false,loopback', 'loopback,', ',', 'gateway.example', '10.0.0.0/33', '10.0.0/8', '256.0.0.1', '10.1', '0x7f000001', '10.0.0.1/', '*', 'all']) {
+    t.strictSame(names(faults({ ...required, TRUST_PROXY: value })), ['TRUST_PROXY'], value)
+  }
+})
+
+t.test('CORS_ORIGINS is a list of origins, by default none', async (t) => {
+  const origins = (value?: string) => loadConfig({ ...required, CORS_ORIGINS: value }).corsOrigins
+  t.strictSame(origins(), [])
+  t.strictSame(origins('https://app.example.com, http://localhost:5173,'), ['https://app.example.com', 'http://localhost:5173'])
+  for (const value of ['*', 'null', 'app.example.com', 'https://app.example.com/', 'https://app.example.com/path', 'https://APP.example.com', 'https://app.example.com:443', '/./']) {
+    t.strictSame(names(faults({ ...required, CORS_ORIGINS: value })), ['CORS_ORIGINS'], value)
+  }
+})
+
+t.test('TEST_PHONES is a list of numbers with their codes, by default none', async (t) => {
+  const phones = (value?: string) => [...loadConfig({ ...required, TEST_PHONES: value }).testPhones]
+  t.strictSame(phones(), [])
+  t.strictSame(phones(''), [])
+  t.strictSame(phones('+13125550100=480513, +996000000001=271828,'), [
+    ['+13125550100', { market: 'us', code: '480513' }], ['+996000000001', { market: 'kg', code: '271828' }]
+  ])
+  t.strictSame(phones('1 (312) 555-0100=480513'), [['+13125550100', { market: 'us', code: '480513' }]], 'in any spelling')
+  t.strictSame(phones('+14165550100=480513'), [['+14165550100', { market: 'us', code: '480513' }]], 'the prefix is enough')
+  t.strictSame(phones(`+1${'5'.repeat(14)}=480513`), [[`+1${'5'.repeat(14)}`, { market: 'us', code: '480513' }]])
+})
+
+t.test('production refuses TEST_PHONES codes of one repeated or running digit, development takes them', async (t) => {
+  for (const code of ['000000', '777777', '123456', '012345', '456789', '654321', '987654', '543210', '890123', '901234', '210987']) {
+    const env = { TEST_PHONES: `+13125550101=480513,+13125550100=${code}` }
+    t.strictSame(faults({ ...required, ...env }), ['TEST_PHONES entry 2 has a code of one repeated or running digit'], code)
+    t.equal(loadConfig({ ...development, ...env }).testPhones.size, 2)
+  }
+  for (const code of ['480513', '123455', '121212', '135791', '112233']) t.strictSame(faults({ ...required, TEST_PHONES: `+13125550100=${code}` }), [], code)
+})
+
+t.test('entries of TEST_PHONES that cannot work are told at once, by their place, without number and code', async (t) => {
+  const form = 'must be a number with its country code, an equals sign and six digits'
+  for (const value of ['+13125550100', '+13125550100=12345', '+13125550100=4805137', '+13125550100=12345a', '+13125550100=', '=480513', '+13125550100==480513',
+    '+13125550100=١٢٣٤٥٦', '+1312555x=480513', '++13125550100=480513', '+199999=480513', '+1=480513', `+1${'5'.repeat(15)}=480513`, '+13125550100:480513']) {
+    t.strictSame(faults({ ...required, TEST_PHONES: value }), [`TEST_PHONES entry 1 ${form}`], value)
+  }
+  t.strictSame(faults({ ...required, PORT: 'http', TEST_PHONES: '+13125550100=480513,+442079460000=480513,+13125550101=12345,1-312-555-0100=480514' }), [
+    'PORT must be a whole number from 0 to 65535',
+    'TEST_PHONES entry 2 has a number without the prefix of a market',
+    `TEST_PHONES entry 3 ${form}`,
+    'TEST_PHONES entry 4 has the number of an entry before it'
+  ])
+})
+
+t.test('production runs with nothing set but what it requires', async (t) => {
+  const config = loadConfig(required)
+  t.ok(config.isProduction)
+  t.equal(config.jwtSecret, complete.JWT_SECRET)
+  t.equal(config.smsProvider, 'webhook')
+})
+
+t.test('production names every required variable that is missing', async (t) => {
+  t.strictSame(faults({}).sort(), ['DATABASE_URL is required', 'JWT_SECRET is required', 'REDIS_URL is required', 'SMS_PROVIDER is required'])
+  t.strictSame(names(faults({ NODE_ENV: 'staging' })).sort(), ['DATABASE_URL', 'JWT_SECRET', 'NODE_ENV', 'REDIS_URL', 'SMS_PROVIDER'],
+    'an unknown environment is as strict as production')
+})
+
+t.test('production refuses keys that could be guessed', async (t) => {
+  for (const name of ['JWT_SECRET', 'JWT_SECRET_PREVIOUS', 'CODE_SECRET', 'CODE_SECRET_PREVIOUS']) {
+    for (const value of ['short-but-various', 'abcdefgh'.repeat(4).slice(1), 'a'.repeat(64), '0123456'.repeat(9), exampleJwtSecret, `"${exampleJwtSecret}"`,
+      `'${exampleJwtSecret}'`, ` ${exampleJwtSecret} `, `${exampleJwtSecret}\r\n`]) {
+      t.strictSame(names(faults({ ...required, [name]: value })), [name], value)
+    }
+    t.strictSame(faults({ ...required, [name]: 'abcdefgh'.repeat(4) }), [])
+    t.strictSame(faults({ ...required, [name]: 'ключ-и-код'.repeat(2) }), [], '32 bytes and 8 different ones, not characters')
+    t.strictSame(faults({ ...development, [name]: 'short' }), [], 'a key of any length will do in development')
+  }
+})
+
+t.test('production refuses one key for two purposes', async (t) => {
+  const same = { JWT_SECRET: 'abcdefgh'.repeat(4), CODE_SECRET: `${'abcdefgh'.repeat(4)}\n` }
+  t.strictSame(faults({ ...required, ...same }), ['JWT_SECRET and CODE_SECRET must differ'])
+  t.strictSame(faults({ ...development, ...same }), [])
+})
+
+t.test('line ends after a value are removed, and a blank variable counts as unset', async (t) => {
+  const ends = loadConfig(Object.fromEntries(Object.entries(required).map(([name, value]) => [name, value && `${value}\r\n`])))
+  t.strictSame(ends, loadConfig(required))
+  const blank = Object.fromEntries([...namesThatAreRead()].map((name) => [name, ' \t\n']))
+  t.strictSame(loadConfig({ ...blank, ...required }), loadConfig(required))
+  t.strictSame(faults({ ...blank, NODE_ENV: 'production' }), faults({ NODE_ENV: 'production' }))
+})
+
+t.test('production warns of a derived key, of test numbers and of a webhook in clear text', async (t) => {
+  const warnings = (env: Env) => names(loadConfig({ ...complete, SMS_WEBHOOK_URL: 'https://sms.example/', ...env }).warnings)
+  t.strictSame(warnings({}), [])
+  t.strictSame(warnings({ CODE_SECRET: '' }), ['CODE_SECRET'])
+  t.match(loadConfig({ ...complete, TEST_PHONES: '+13125550100=480513,+13125550101=271828' }).warnings, [/^TEST_PHONES has 2 numbers/])
+  for (const url of ['http://sms.example/', 'http://10.0.0.1:8080/', 'http://localhost.example/', 'http://127.example/']) {
+    t.strictSame(warnings({ SMS_WEBHOOK_URL: url }), ['SMS_WEBHOOK_URL'], url)
+  }
+  for (const url of ['http://127.0.0.1:9/', 'http://127.1.2.3/', 'http://localhost/', 'http://[::1]:8080/']) t.strictSame(warnings({ SMS_WEBHOOK_URL: url }), [], url)
+  t.strictSame(loadConfig({ ...development, SMS_WEBHOOK_URL: 'http://sms.example/', TEST_PHONES: '+13125550100=480513' }).warnings, [])
+})
+
+t.test('SMS_PROVIDER is webhook or twilio, or console outside production', async (t) => {
+  t.strictSame(names(faults({ ...required, SMS_PROVIDER: 'console' })), ['SMS_PROVIDER'])
+  t.strictSame(names(faults({ ...required, SMS_PROVIDER: 'pigeon' })), ['SMS_PROVIDER'])
+  t.strictSame(names(faults({ ...development, SMS_PROVIDER: 'pigeon' })), ['SMS_PROVIDER'])
+  for (const NODE_ENV of ['development', 'test']) {
+    t.equal(loadConfig({ ...development, NODE_ENV }).smsProvider, 'console')
+    t.equal(loadConfig({ ...development, NODE_ENV, SMS_PROVIDER: 'console' }).smsProvider, 'console')
+  }
+})
+
+t.test('a webhook needs its URL and a secret that can sign, in development too', async (t) => {
+  const webhook = { ...development, SMS_PROVIDER: 'webhook' }
+  t.strictSame(faults(webhook), ['SMS_WEBHOOK_URL is required', 'SMS_WEBHOOK_SECRET is required'])
+  const key = (bytes: number) => `whsec_${Buffer.alloc(bytes, 'key').toString('base64')}`
+  for (const value of [key(24), key(25), key(26), key(64)]) {
+    t.strictSame(faults({ ...webhook, SMS_WEBHOOK_URL: 'http://h/', SMS_WEBHOOK_SECRET: value }), [], value)
+  }
+  for (const value of [key(23), key(24).slice('whsec_'.length), 'secret', 'whsec_', `${key(24)}A`, `${key(24)}AA`, key(25).replace(/=+$/, ''), `${key(24)}\t`, `whsec_${'-'.repeat(32)}`]) {
+    t.strictSame(names(faults({ ...webhook, SMS_WEBHOOK_URL: 'http://h/', SMS_WEBHOOK_SECRET: value })), ['SMS_WEBHOOK_SECRET'], value)
+  }
+})
+
+t.test('Twilio needs an account, its token and one sender', async (t) => {
+  const account = { TWILIO_ACCOUNT_SID: `AC${'0123456789abcdef'.repeat(2)}`, TWILIO_AUTH_TOKEN: 'token' }
+  const service = { TWILIO_MESSAGING_SERVICE_SID: `MG${'0123456789abcdef'.repeat(2)}` }
+  const sender = 'TWILIO_FROM or TWILIO_MESSAGING_SERVICE_SID is required, and only one of them'
+  const twilio = (env: Env) => faults({ ...required, SMS_PROVIDER: 'twilio', ...env })
+  t.strictSame(twilio({ ...account, TWILIO_FROM: '+15005550006' }), [])
+  t.strictSame(twilio({ ...account, ...service }), [])
+  t.match(loadConfig({ ...required, SMS_PROVIDER: 'twilio', ...account, ...service }), {
+    smsProvider: 'twilio', twilioAccountSid: account.TWILIO_ACCOUNT_SID, twilioAuthToken: 'token', twilioFrom: undefined, twilioMessagingServiceSid: service.TWILIO_MESSAGING_SERVICE_SID
+  })
+  t.strictSame(twilio({}), ['TWILIO_ACCOUNT_SID is required', 'TWILIO_AUTH_TOKEN is required', sender])
+  t.strictSame(twilio(account), [sender])
+  t.strictSame(twilio({ ...account, ...service, TWILIO_FROM: '+15005550006' }), [sender])
+  for (const TWILIO_ACCOUNT_SID of ['AC1', `SK${'0'.repeat(32)}`, `AC${'0'.repeat(33)}`, `AC${'g'.repeat(32)}`, `AC${'0'.repeat(32)}\t`]) {
+    t.strictSame(names(twilio({ ...account, ...service, TWILIO_ACCOUNT_SID })), ['TWILIO_ACCOUNT_SID'], TWILIO_ACCOUNT_SID)
+  }
+  for (const TWILIO_MESSAGING_SERVICE_SID of ['MG1', `AC${'0'.repeat(32)}`]) {
+    t.strictSame(names(twilio({ ...account, TWILIO_MESSAGING_SERVICE_SID })), ['TWILIO_MESSAGING_SERVICE_SID'], TWILIO_MESSAGING_SERVICE_SID)
+  }
+  t.strictSame(faults({ ...required, TWILIO_ACCOUNT_SID: 'AC1', TWILIO_FROM: '1', TWILIO_MESSAGING_SERVICE_SID: '1' }), [], 'another provider does not look at them')
+})
+
+t.test('development needs only a database, and makes keys of its own that differ each time', async (t) => {
+  const [one, other] = [loadConfig(development), loadConfig(development)]
+  t.equal(one.redisUrl, undefined)
+  t.notOk(one.isProduction)
+  t.ok(Buffer.byteLength(one.jwtSecret) >= 32)
+  t.not(one.jwtSecret, other.jwtSecret)
+})
+
+t.test('several workers need a Redis for what they share, in development too', async (t) => {
+  t.strictSame(faults({ ...development, WEB_CONCURRENCY: '2' }), ['REDIS_URL is required'])
+  t.strictSame(faults({ ...development, WEB_CONCURRENCY: '2', REDIS_URL: 'redis://h' }), [])
+})
+
+t.test('CODE_SECRET is derived from JWT_SECRET where it is not set, the same on every replica and apart from it', async (t) => {
+  const config = loadConfig({ ...required, JWT_SECRET: 'abcdefgh'.repeat(4) })
+  t.equal(config.isCodeSecretDerived, true)
+  // HKDF-SHA-256 (RFC 5869) of the key, no salt, info "phone-auth code": a change forgets every pending code.
+  t.equal(config.codeSecret, '6uB/JWvH+IR0MQv/07gxP35x9OqyQRc4iwVvztmiDYM=')
+  const own = loadConfig({ ...required, CODE_SECRET: 'code-kit'.repeat(4) })
+  t.equal(own.isCodeSecretDerived, false)
+  t.equal(own.codeSecret, 'code-kit'.repeat(4))
+})
+
+t.test('all problems are told at once, each on a line of its own that names its variable', async (t) => {
+  const env = {
+    ...required,
+    PORT: 'http',
+    LOG_LEVEL: 'loud',
+    JWT_SECRET: 'short',
+    DATABASE_URL: 'db',
+    REDIS_URL: 'cache',
+    TRUST_PROXY: 'true',
+    CORS_ORIGINS: '*,null',
+    SMS_PROVIDER: 'webhook',
+    SMS_WEBHOOK_URL: 'url',
+    SMS_WEBHOOK_SECRET: 'secret',
+    SMS_TIMEOUT_MS: '1',
+    SMS_APP_NAME: 'x'.repeat(52)
+  }
+  const problems = faults(env)
+  t.strictSame(names(problems).sort(), [
+    'CORS_ORIGINS', 'DATABASE_URL', 'JWT_SECRET', 'LOG_LEVEL', 'PORT', 'REDIS_URL', 'SMS_APP_NAME', 'SMS_TIMEOUT_MS', 'SMS_WEBHOOK_SECRET', 'SMS_WEBHOOK_URL', 'TRUST_PROXY'
+  ])
+  t.throws(() => loadConfig(env), { message: problems.join('\n') })
+})
+
+t.test('no problem shows the value of a variable', async (t) => {
+  const secret = 'hunter2-hunter2'
+  const env = Object.fromEntries([...namesThatAreRead()].filter((name) => !name.endsWith('_FILE')).map((name) => [name, secret]))
+  const problems = faults(env)
+  t.ok(problems.length > 15)
+  t.notMatch(problems.join('\n'), secret)
+})
+
+/** Every name that loadConfig looks up, in an environment that makes it read all. */
+function namesThatAreRead (): Set<string> {
+  const names = new Set<string>()
+  for (const env of [complete, development, {}]) {
+    faults(new Proxy<Env>(env, {
+      get (target, name: string) {
+        names.add(name)
+        return target[name]
+      }
+    }))
+  }
+  return names
+}
+
+t.test('.env.example lists each variable that is read, and no other', async (t) => {
+  const listed = [...readFileSync('.env.example', 'utf8').matchAll(/^(?:# )?([A-Z][A-Z0-9_]*)=/gm)].map(([, name]) => name)
+  const read = namesThatAreRead()
+  const isFileOf = (name: string) => name.endsWith('_FILE') && read.has(name.replace(/_FILE$/, ''))
+  t.strictSame(listed.sort(), [...read].filter((name) => !isFileOf(name)).sort())
+})
+
+t.test('.env.example shows the defaults, and its JWT_SECRET is the one that production refuses', async (t) => {
+  const example = Object.fromEntries([...readFileSync('.env.example', 'utf8').matchAll(/^(?:# )?([A-Z][A-Z0-9_]*)=(.*)$/gm)].map(([, name, value]) => [name, value]))
+  t.equal(example.JWT_SECRET, exampleJwtSecret)
+  for (const [name, , fallback] of [...integers, ...choices]) t.equal(example[name as string], String(fallback ?? ''), name as string)
+})

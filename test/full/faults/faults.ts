@@ -1,0 +1,199 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import t, { type Test } from 'tap'
+import { migrate } from '../../../src/db/migrate.js'
+import { startProxy } from '../../helpers/proxy.js'
+import { logLines, smsWebhook, startService, until } from '../../helpers/server-process.js'
+import { startRedis, startTestPostgres, temporaryFolder } from '../../helpers/servers.js'
+import { productionEnv, testDatabase, testRedis } from '../../helpers/service.js'
+import { groupNames, groups, startLoad, type Answered, type Group } from './load.js'
+
+/*
+ * npm run test:faults: each dependency goes away in each way while 32 clients ask for everything at once. A table of what
+ * they were answered is written to build/faults.txt.
+ */
+const faults = ['refused', 'frozen', 'slow', 'cut'] as const
+type Fault = typeof faults[number]
+
+const smsTimeoutMs = 3000
+/** How long a dependency is away at least. */
+const awayMs = 3000
+/** Every request ends so soon after a failure. */
+const answerMs = 3000
+const recoveryMs = 2000
+/** Less than an SMS provider takes that is slow: what waits for it takes longer. */
+const undisturbedMs = 1500
+/** What the memory of a process may grow by over three faults, in MiB: a few KiB kept of each failed request would be more. */
+const growthMiB = 48
+
+interface Dependency {
+  env: Record<string, string>
+  strike: (fault: Fault) => Promise<void>
+  mend: (fault: Fault) => Promise<void>
+  /** What is answered without it, where that is not the normal answer. */
+  away: Partial<Record<Group, string>>
+  /** Whether a request that began after the failure, or in the middle of it, has changed nothing when it is answered 503. */
+  keeps: (group: Group, fault: Fault, isAfter: boolean) => boolean
+}
+
+const signal = (pids: number[], name: NodeJS.Signals) => { for (const pid of pids) process.kill(pid, name) }
+
+/** A server behind a proxy: stopped it refuses, SIGSTOP freezes it, and the proxy does the rest. */
+async function faultyServer (t: Test, port: number, server: { pids: () => number[], stop: () => Promise<void>, start: () => Promise<void> }) {
+  const proxy = await startProxy(t, port)
+  let stopped: number[] = []
+  return {
+    port: proxy.port,
+    async strike (fault: Fault) {
+      if (fault === 'frozen') {
+        stopped = server.pids()
+        return signal(stopped, 'SIGSTOP')
+      }
+      if (fault === 'refused') await server.stop()
+      await proxy.set(fault)
+    },
+    async mend (fault: Fault) {
+      if (fault === 'frozen') return signal(stopped, 'SIGCONT')
+      if (fault === 'refused') await server.start()
+      await proxy.set('pass')
+    }
+  }
+}
+
+const dependencies: Record<string, (t: Test, smsUrl: string) => Promise<Dependency>> = {
+  async Redis (t) {
+    const folder = await temporaryFolder()
+    // What it has answered it still knows after a kill -9.
+    const args = ['--appendonly', 'yes', '--appendfsync', 'no', '--dir', folder.path]
+    let server = await startRedis({ args })
+    const { port } = server
+    t.teardown(async () => {
+      await server.stop()
+      await folder.remove()
+    })
+    const faulty = await faultyServer(t, port, {
+      pids: () => [server.pid],
+      stop: () => server.stop(),
+      start: async () => { server = await startRedis({ port, args }) }
+    })
+    return {
+      ...faulty,
+      env: { REDIS_URL: `redis://127.0.0.1:${faulty.port}` },
+      away: { send: '503', verify: '503', logout: '503', deletion: '503', ready: '200 degraded' },
+      // A code may have been consumed where only the answer was lost; a row is not written before there is one.
+      keeps: (group, fault, isAfter) => group !== 'verify' || (fault === 'refused' && isAfter)
+    }
+  },
+
+  async PostgreSQL (t) {
+    const server = await startTestPostgres()
+    t.teardown(server.remove)
+    await migrate(server.url)
+    const faulty = await faultyServer(t, Number(new URL(server.url).port), {
+      pids: () => [server.pid, ...readFileSync(`/proc/${server.pid}/task/${server.pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number)],
+      stop: server.stop,
+      start: server.start
+    })
+    return {
+      ...faulty,
+      env: { DATABASE_URL: server.url.replace(/:\d+\//, `:${faulty.port}/`) },
+      away: Object.fromEntries(groupNames.filter((group) => group !== 'live').map((group) => [group, group === 'ready' ? '503 unavailable' : '503'])),
+      // A COMMIT may have been on its way; a code is put back whenever.
+      keeps: (group, _fault, isAfter) => group === 'verify' || isAfter
+    }
+  },
+
+  async SMS (t, smsUrl) {
+    const proxy = await startProxy(t, Number(new URL(smsUrl).port))
+    return {
+      env: { SMS_WEBHOOK_URL: `http://127.0.0.1:${proxy.port}/` },
+      strike: (fault) => proxy.set(fault),
+      mend: () => proxy.set('pass'),
+      away: { send: '502' },
+      keeps: () => true
+    }
+  }
+}
+
+/** What clients may be answered in a group while a dependency is away; one that is only slow may be waited for. */
+function allowedAnswers (name: string, fault: Fault, group: Group, { away }: Dependency) {
+  const { normal } = groups[group]
+  const failing = away[group] ?? normal
+  if (fault !== 'slow') return [failing]
+  return name === 'SMS' ? [normal] : [normal, failing]
+}
+
+const residentMiB = (pid: number) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
+
+const table: string[] = []
+const columns = (cells: string[]) => cells.map((cell, i) => i ? cell.padStart(26) : cell.padEnd(14)).join('')
+
+t.jobs = 3
+for (const [name, start] of Object.entries(dependencies)) {
+  t.test(`${name} goes away and comes back`, { buffered: true }, async (t) => {
+    const receiver = await smsWebhook(t)
+    const dependency = await start(t, receiver.url)
+    const service = await startService(t, {
+      ...productionEnv((await testDatabase(t)).url, (await testRedis(t)).url),
+      DATABASE_CONNECT_TIMEOUT_MS: '1000',
+      LOG_LEVEL: 'info',
+      SMS_WEBHOOK_URL: receiver.url,
+      SMS_TIMEOUT_MS: String(smsTimeoutMs),
+      ...dependency.env
+    })
+    await until(() => fetch(`${service.url}/health/ready`).then(({ ok }) => ok))
+    const load = await startLoad(service.url, receiver.sms)
+    const rows = new Map<string, string[]>([...groupNames, 'recovery'].map((row) => [row, [row]]))
+    const memory: number[] = []
+
+    for (const fault of faults) {
+      await t.test(fault, async (t) => {
+        const now = () => performance.now()
+        await until(load.isSteady)
+        const struck = now()
+        load.strike((group, isAfter) => dependency.keeps(group, fault, isAfter))
+        await dependency.strike(fault)
+        const away = load.struck()
+        let mending: number
+        try {
+          await until(() => now() - away > awayMs && load.isAnswered())
+        } finally {
+          mending = now()
+          await dependency.mend(fault)
+        }
+        const back = load.mended()
+        await until(load.isSteady)
+
+        const answers = load.answers()
+        const isFailing = ({ group, status }: Answered) => status !== groups[group].normal
+        const recovered = Math.max(back, ...answers.filter((answer) => answer.start > struck && isFailing(answer)).map(({ end }) => end))
+        for (const group of groupNames) {
+          const { normal } = groups[group]
+          const allowed = allowedAnswers(name, fault, group, dependency)
+          const mine = answers.filter((answer) => answer.group === group)
+          const whileAway = mine.filter(({ start, end }) => start > away && end < mending)
+          const unexpected = mine.filter(({ status, start, end }) =>
+            !(end < struck ? [normal] : start > away && end < mending ? allowed : [normal, ...allowed]).includes(status))
+          t.strictSame(unexpected.slice(0, 3).map(({ status, start, end }) => [status, Math.round(start - struck), Math.round(end - struck)]), [],
+            `${group} answers ${allowed.join(' or ')}, and ${normal} before and after`)
+
+          const longest = Math.max(...mine.filter(({ end }) => end > struck).map(({ start, end }) => end - Math.max(start, struck)))
+          const limit = name !== 'SMS' ? answerMs : group === 'send' ? smsTimeoutMs + 1000 : undisturbedMs
+          t.ok(longest < limit, `${group} answers in time: ${Math.round(longest)} ms`)
+          rows.get(group)?.push(`${[...new Set(whileAway.map(({ status }) => status))].sort().join('/')} ${String(Math.round(longest)).padStart(5)} ms`)
+        }
+        t.ok(recovered - back < recoveryMs, `recovers in time: ${Math.round(recovered - back)} ms`)
+        rows.get('recovery')?.push(`${Math.round(recovered - back)} ms`)
+        memory.push(Math.round(residentMiB(service.pid)))
+      })
+    }
+
+    await load.stop()
+    t.strictSame(receiver.sms.filter(({ to }) => load.refusedSends.has(to)), [], 'what was answered 503 sent no message')
+    t.equal(await service.stop(), 0, 'the process lived through it all')
+    t.strictSame(logLines(service.stdout).filter(({ level }) => level === 60), [])
+    t.ok((memory.at(-1) as number) - (memory[0] as number) < growthMiB, `memory stays flat: ${memory.join(', ')} MiB`)
+    table.push('', columns([name, 'refused', 'frozen', 'slow 2 s', 'cut mid-reply']), ...[...rows.values()].map(columns), columns(['memory', ...memory.map((mib) => `${mib} MiB`)]))
+  })
+}
+
+t.teardown(() => { writeFileSync('build/faults.txt', `${table.join('\n').trimStart()}\n`) })

@@ -1,0 +1,90 @@
+import t from 'tap'
+import { segmentOf, smsText } from '../../src/messages/text.js'
+import { ConfigError, loadConfig } from '../../src/config/index.js'
+import { languages } from '../../src/phone/markets.js'
+
+const config = (env: Record<string, string> = {}) => loadConfig({ NODE_ENV: 'development', DATABASE_URL: 'postgres://h/d', ...env })
+const webOtp = { SMS_WEBOTP_DOMAIN: 'app.example.com' }
+const android = { SMS_ANDROID_HASH: 'FA+9qCX9VSu' }
+
+/** Every message as it goes out, and the places it takes of its segment. */
+const messages: Array<[env: Record<string, string>, language: typeof languages[number], text: string, places: number, limit: number]> = [
+  [{}, 'ru', 'Marque: ваш код 012345', 22, 70],
+  [{}, 'en', 'Marque: your code is 012345', 27, 160],
+  [{}, 'ky', 'Marque: сиздин код 012345', 25, 70],
+  [webOtp, 'ru', 'Marque: ваш код 012345\n\n@app.example.com #012345', 48, 70],
+  [webOtp, 'en', 'Marque: your code is 012345\n\n@app.example.com #012345', 53, 160],
+  [webOtp, 'ky', 'Marque: сиздин код 012345\n\n@app.example.com #012345', 51, 70],
+  [android, 'ru', 'Marque: ваш код 012345\n\nFA+9qCX9VSu', 35, 70],
+  [android, 'en', 'Marque: your code is 012345\n\nFA+9qCX9VSu', 40, 160],
+  [android, 'ky', 'Marque: сиздин код 012345\n\nFA+9qCX9VSu', 38, 70]
+]
+
+for (const [env, language, text, places, limit] of messages) {
+  t.test(`the ${language} message with ${Object.keys(env)[0] ?? 'no autofill line'} names app and code, and is one SMS`, async (t) => {
+    t.equal(smsText(config(env), language, '012345'), text)
+    t.strictSame(segmentOf(text), { places, limit })
+    t.comment(`${JSON.stringify(text)}: ${places} of ${limit}`)
+  })
+}
+
+t.test('SMS_APP_NAME is the name in every message', async (t) => {
+  for (const language of languages) t.match(smsText(config({ SMS_APP_NAME: 'Acme' }), language, '012345'), /^Acme: .* 012345$/)
+})
+
+t.test('the last line binds a code to its domain as browsers read it: an at sign, the host, a space, a hash sign, the code', async (t) => {
+  for (const language of languages) t.match(smsText(config(webOtp), language, '000001').split('\n').at(-1), /^@app\.example\.com #000001$/)
+})
+
+t.test('one SMS holds 160 places of GSM 7-bit, two for a character of its extension, and 70 units of UTF-16 of anything else', async (t) => {
+  t.strictSame(segmentOf('Ω@é\n'.repeat(40)), { places: 160, limit: 160 }, 'the alphabet has a few more letters than ASCII')
+  for (const extended of ['^', '{', '}', '\\', '[', '~', ']', '|', '€', '\f']) t.strictSame(segmentOf(`a${extended}`), { places: 3, limit: 160 }, extended)
+  for (const other of ['ж', 'ө', 'ç', '`', '\t', '’', '–', '\u00a0']) {
+    t.strictSame(segmentOf(`${other}[a`), { places: 3, limit: 70 }, `${other} takes the whole message to UTF-16`)
+  }
+  t.strictSame(segmentOf('😀'), { places: 2, limit: 70 })
+})
+
+/** What loadConfig says of the messages. */
+const problems = (env: Record<string, string>) => {
+  try {
+    config(env)
+    return []
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems
+    throw error
+  }
+}
+
+t.test('a message longer than one SMS refuses to start, and says in which language and by how much', async (t) => {
+  // The English message of a Latin name has 160 places, the Russian and Kyrgyz ones 70.
+  const longer = (language: string, by: number, limit: number) =>
+    `SMS_APP_NAME makes the ${language} message longer than one SMS by ${by}: ${limit + by} of ${limit} characters`
+  t.strictSame(problems({ SMS_APP_NAME: 'x'.repeat(51) }), [])
+  t.strictSame(problems({ SMS_APP_NAME: 'x'.repeat(52) }), [longer('ky', 1, 70)])
+  t.strictSame(problems({ SMS_APP_NAME: 'x'.repeat(55) }), [longer('ru', 1, 70), longer('ky', 4, 70)])
+  t.strictSame(problems({ SMS_APP_NAME: 'x'.repeat(142) }), [longer('ru', 88, 70), longer('en', 3, 160), longer('ky', 91, 70)])
+  t.strictSame(problems({ SMS_APP_NAME: '['.repeat(51) }), [], 'two places each, of 160')
+  t.strictSame(problems({ SMS_APP_NAME: 'ж'.repeat(51) }), [longer('en', 2, 70)])
+})
+
+t.test('the autofill line counts, and is named where a message is too long', async (t) => {
+  const of = 'SMS_APP_NAME and SMS_WEBOTP_DOMAIN make'
+  t.strictSame(problems({ ...webOtp, SMS_APP_NAME: 'x'.repeat(25) }), [])
+  t.strictSame(problems({ SMS_WEBOTP_DOMAIN: `${'a'.repeat(40)}.example` }), [
+    `${of} the ru message longer than one SMS by 11: 81 of 70 characters`,
+    `${of} the ky message longer than one SMS by 14: 84 of 70 characters`
+  ])
+})
+
+t.test('with an Android hash a message longer than the 140 bytes that Android reads refuses to start', async (t) => {
+  const of = 'SMS_APP_NAME and SMS_ANDROID_HASH make'
+  t.strictSame(problems({ ...android, SMS_APP_NAME: '語'.repeat(33) }), [])
+  t.strictSame(problems({ ...android, SMS_APP_NAME: '語'.repeat(34) }), [
+    `${of} the ky message longer than Android reads by 3: 143 of 140 bytes`
+  ], 'though 66 of 70 places')
+  t.strictSame(problems({ ...android, SMS_APP_NAME: 'x'.repeat(107) }).filter((problem) => problem.includes(' en ')), [
+    `${of} the en message longer than Android reads by 1: 141 of 140 bytes`
+  ], 'though 141 of 160 places')
+  t.strictSame(problems({ SMS_APP_NAME: '語'.repeat(43) }), [], 'without it bytes do not count')
+})
