@@ -11,7 +11,7 @@ import { newPhone, testService } from './helpers/service.js'
 const run = promisify(execFile)
 const bin = (path: string) => join('node_modules', path)
 
-/** What the README leaves to its reader, and what the types have to say. */
+/** What docs/api.md leaves to its reader, and what the types have to say. */
 const before = `import { once } from 'node:events'
 const phone = process.argv[2] as string
 const ask = async () => String((await once(process.stdin, 'data'))[0])
@@ -34,8 +34,8 @@ process.stdout.write(JSON.stringify({ isNew, market, me: me.data?.phone_number, 
 process.stdin.destroy()
 `
 
-t.test('the client that the README shows is generated, compiles under strict and signs in', { timeout: 90_000 }, async (t) => {
-  const [, lines] = /### A typed client[\s\S]*?```ts\n([\s\S]*?)```/.exec(readFileSync('README.md', 'utf8')) as unknown as [string, string]
+t.test('the client that docs/api.md shows is generated, compiles under strict and signs in', { timeout: 90_000 }, async (t) => {
+  const [, lines] = /## Typed clients[\s\S]*?```ts\n([\s\S]*?)```/.exec(readFileSync('docs/api.md', 'utf8')) as unknown as [string, string]
   t.equal(lines.trim().split('\n').length, 5)
   // Here, where the packages are found.
   await mkdir('build', { recursive: true })

@@ -65,7 +65,7 @@ async function checkServer (db: Database, clock: () => number): Promise<Finding[
       ? problem('PostgreSQL writes', 'the connection is read-only: point DATABASE_URL to the primary, and see default_transaction_read_only')
       : ok('PostgreSQL writes', 'accepted'),
     isSuperuser
-      ? warning('PostgreSQL role', `${role} is a superuser: give the service a role that has no more than it needs, see the README`)
+      ? warning('PostgreSQL role', `${role} is a superuser: give the service a role that has no more than it needs, see docs/existing-users-table.md`)
       : ok('PostgreSQL role', role)
   ]
 }

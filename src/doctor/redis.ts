@@ -51,7 +51,7 @@ try('HINCRBY', key, 'a', 1)
 try('HDEL', key, 'a')
 return found`
 
-const acl = 'see the commands and keys in the README'
+const acl = 'see the commands and keys in docs/deployment.md'
 const reason = (message: string) => /READONLY/.test(message)
   ? 'this is a replica, point REDIS_URL to the master'
   : /OOM/.test(message) ? 'its memory is full, raise maxmemory' : /MISCONF/.test(message) ? 'it cannot save its data, free its disk' : acl

@@ -8,7 +8,7 @@ const refusals: Array<[pattern: RegExp, reason: UnavailableReason, what: string]
   [/\bREADONLY\b/, 'readonly', 'refuses writes, it is a replica (READONLY): point REDIS_URL to the master'],
   [/\bMISCONF\b/, 'misconf', 'refuses writes, it cannot save its data (MISCONF): free its disk'],
   [/\bNOPERM\b|ACL failure|can't run this command|can't access/, 'noperm',
-    'refuses commands, its user lacks rights (ACL): see the README']
+    'refuses commands, its user lacks rights (ACL): see docs/deployment.md']
 ]
 
 /** Whether the error is a reply of Redis, not the lack of one. */

@@ -183,7 +183,7 @@ t.test('no metric shows a number, a code, an id or a token', async (t) => {
   t.notMatch(text, /\+?\d{7,}"/)
 })
 
-t.test('every metric has a name and a type that promtool takes, and the README lists all of ours', async (t) => {
+t.test('every metric has a name and a type that promtool takes, and docs/operations.md lists all of ours', async (t) => {
   const service = await testService(t, { env: on })
   const metrics = await service.app.metrics.getMetricsAsJSON()
   for (const { name, type, help } of metrics) {
@@ -191,7 +191,7 @@ t.test('every metric has a name and a type that promtool takes, and the README l
     t.match(name, /^[a-z][a-z0-9_]*$/)
     t.ok(help)
   }
-  const told = readFileSync('README.md', 'utf8').split('\n').filter((line) => line.startsWith('| `phone_auth_'))
+  const told = readFileSync('docs/operations.md', 'utf8').split('\n').filter((line) => line.startsWith('| `phone_auth_'))
     .flatMap((line) => [...(line.split('|')[1] as string).matchAll(/`(…?)(\w+)`/g)].map(([, isSuffix, name]) => isSuffix ? `phone_auth_database_connections${name}` : name))
   t.strictSame(told.sort(), metrics.map(({ name }) => name).filter((name) => name.startsWith('phone_auth_')).sort())
   t.ok(metrics.some(({ name }) => name === 'nodejs_eventloop_lag_p99_seconds'))

@@ -88,8 +88,8 @@ t.test('a Redis that cannot save is degraded, and recovers by itself', async (t)
   })
 })
 
-/** The rules of the ACL user in the README. */
-const rules = (/ACL SETUSER phone-auth on >password (.+)/.exec(readFileSync('README.md', 'utf8'))?.[1] as string).split(' ')
+/** The rules of the ACL user in docs/deployment.md. */
+const rules = (/ACL SETUSER phone-auth on >password (.+)/.exec(readFileSync('docs/deployment.md', 'utf8'))?.[1] as string).split(' ')
 
 async function serviceWithRules (t: Test, rules: string[]) {
   const store = await ownRedis(t)
@@ -98,7 +98,7 @@ async function serviceWithRules (t: Test, rules: string[]) {
   return { store, service }
 }
 
-t.test('the ACL user of the README can do all that the service needs, and nothing is denied', async (t) => {
+t.test('the documented ACL user can do all that the service needs, and nothing is denied', async (t) => {
   const { store, service } = await serviceWithRules(t, rules)
   await walk(t, service)
   t.equal((await service.send(newPhone())).status, 200)

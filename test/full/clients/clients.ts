@@ -11,7 +11,7 @@ import { install, program } from '../../helpers/servers.js'
 import { newPhone, testService, type Json } from '../../helpers/service.js'
 
 /*
- * Clients that the commands of the README generate from openapi.json: each is compiled, and signs in, changes an address and
+ * Clients that the commands of docs/api.md generate from openapi.json: each is compiled, and signs in, changes an address and
  * signs out. Then the same program does so at a service of a later version, whose responses have values and members that the
  * document does not name. Everything is made in a folder under build/; what is downloaded stays in the caches of Maven, pip and Go.
  */
@@ -52,8 +52,8 @@ async function prepare () {
   await generate('dependency:copy')
 }
 
-/** The commands with which the README generates clients. */
-const commands = /### A typed client[\s\S]*?```sh\n([\s\S]*?)```/.exec(readFileSync('README.md', 'utf8'))?.[1]?.trim().split('\n') as string[]
+/** The commands with which docs/api.md generates clients. */
+const commands = /## Typed clients[\s\S]*?```sh\n([\s\S]*?)```/.exec(readFileSync('docs/api.md', 'utf8'))?.[1]?.trim().split('\n') as string[]
 const generate = (part: string) => run(commands.find((command) => command.includes(part)) as string)
 
 /** Compiles with Maven, and returns the command that runs the program. */
