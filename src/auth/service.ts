@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { isProblem, problem } from '../http/problems.js'
-import type { Audit } from '../monitoring/logger.js'
+import type { Audit } from '../monitoring/audit.js'
 import { isLanguage, markets, type Language, type MarketId } from '../phone/markets.js'
 import type { Database } from '../db/database.js'
 import { secretPicker, type CodeSecrets } from '../redis/code-secrets.js'

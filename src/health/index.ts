@@ -4,7 +4,8 @@ import { Type } from 'typebox'
 import { answer } from '../http/responses.js'
 import { users } from '../db/schema.js'
 import { shapeWatch } from '../db/shape-watch.js'
-import type { OutageLog } from '../monitoring/logger.js'
+import type { OutageLog } from '../monitoring/outage-log.js'
+import { noStore } from '../http/no-store.js'
 import { openOneOf } from '../http/schemas.js'
 
 const LiveSchema = Type.Object({ status: openOneOf(['ok'], 'The process responds.') }, { title: 'Liveness' })
@@ -78,14 +79,16 @@ export const healthRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { cl
     return { database, redis }
   }
 
+  app.addHook('onRequest', noStore)
+
   app.get('/live', { schema: liveSchema }, (_request, reply) => {
-    reply.header('cache-control', 'no-store').send({ status: 'ok' })
+    reply.send({ status: 'ok' })
   })
 
   app.get('/ready', { schema: readySchema }, async (_request, reply) => {
     const checks = await check()
     const status = app.isDraining() || checks.database === 'down' ? 'unavailable' : checks.redis === 'down' ? 'degraded' : 'ok'
-    return reply.code(status === 'unavailable' ? 503 : 200).header('cache-control', 'no-store').send({ status, checks })
+    return reply.code(status === 'unavailable' ? 503 : 200).send({ status, checks })
   })
 
   // A dependency that is missing at the start is told before the first request meets it.

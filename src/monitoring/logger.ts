@@ -1,8 +1,5 @@
-import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import type { LoggerOptions } from 'pino'
-import { clientAddress } from '../http/client-ip.js'
 import { readTraceparent } from '../http/traceparent.js'
-import { maskPhone } from '../phone/markets.js'
 
 /** Long runs of digits are numbers or codes, long runs of base64url are tokens or keys. */
 const secrets = /\+?\d(?:[ ()-]*\d){5,}|[A-Za-z0-9_+/-]{32,}={0,2}|eyJ[\w-]+(?:\.[\w-]*)*/g
@@ -74,51 +71,5 @@ export function loggerOptions (level: string): LoggerOptions {
       log: (line) => Object.fromEntries(Object.entries(line).map(([name, value]) => [name, Object.hasOwn(serializers, name) ? value : clean(value)]))
     },
     serializers
-  }
-}
-
-export type AuthEvent =
-  'code_sent' | 'sms_failed' | 'login' | 'wrong_code' | 'limit_hit' | 'guard_tripped' | 'daily_max_near' | 'test_phone' | 'logout' | 'account_deleted'
-const warnings = new Set<AuthEvent>(['guard_tripped', 'daily_max_near', 'test_phone'])
-/** Tells the log what happened to whom. */
-export type Audit = (event: AuthEvent, who: { userId?: number | undefined, phone?: string }, more?: object) => void
-
-/** One line for something that happened to an account; the number is masked here and nowhere else. */
-export function logEvent (request: FastifyRequest, event: AuthEvent, who: { userId?: number | undefined, phone?: string }, more: object = {}) {
-  request.log[warnings.has(event) ? 'warn' : 'info']({
-    event,
-    user_id: who.userId,
-    phone: who.phone && maskPhone(who.phone),
-    client: clientAddress(request),
-    request_id: request.id,
-    traceparent: request.headers.traceparent,
-    ...more
-  })
-}
-
-export type OutageLog = ReturnType<typeof outageLog>
-
-/**
- * Logs an outage of a dependency once, and its end once, however often it is asked. `describe` says what is wrong; another
- * description than before in the same outage is logged, too.
- */
-export function outageLog (log: FastifyBaseLogger, dependency: string, describe: (error: unknown) => string = () => 'does not respond') {
-  const logged = new Set<string>()
-  let cause: unknown
-  return {
-    down (err: unknown) {
-      cause = err
-      const what = describe(err)
-      if (logged.has(what)) return
-      logged.add(what)
-      log.error({ event: 'dependency_down', dependency, err }, `${dependency} ${what}`)
-    },
-    isUp: () => logged.size === 0,
-    /** The last error of the outage. */
-    cause: () => cause,
-    up () {
-      if (logged.size > 0) log.info({ event: 'dependency_up', dependency }, `${dependency} responds again`)
-      logged.clear()
-    }
   }
 }

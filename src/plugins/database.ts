@@ -1,7 +1,7 @@
 import fp from 'fastify-plugin'
 import { openDatabase, type Database, type DatabaseOptions } from '../db/database.js'
 import { describeDatabase, isIncomplete } from '../db/errors.js'
-import { outageLog, type OutageLog } from '../monitoring/logger.js'
+import { outageLog, type OutageLog } from '../monitoring/outage-log.js'
 
 declare module 'fastify' {
   interface FastifyInstance {

@@ -1,7 +1,6 @@
 import fp from 'fastify-plugin'
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client'
-import { logEvent, type Audit, type AuthEvent } from '../monitoring/logger.js'
-import { marketIds, marketOf } from '../phone/markets.js'
+import { auditTrail, type Audit } from '../monitoring/audit.js'
 import { unavailableReason, unavailableReasons } from '../redis/refusal.js'
 import { version } from '../monitoring/version.js'
 import { histogram } from '../monitoring/histogram.js'
@@ -26,21 +25,6 @@ const unknown = 'unknown'
 /** prom-client has them as gauges, under names that only counters may have. */
 const misnamed = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total']
 
-/** The refusals of a limit by the code of their answer. */
-const limits = {
-  address: 'rate_limited',
-  guesses: 'rate_limited',
-  login: 'rate_limited',
-  user_in_flight: 'rate_limited',
-  user_writes: 'rate_limited',
-  too_soon: 'resend_too_soon',
-  too_many: 'too_many_sends'
-}
-
-const scopes = ['client', 'block', 'market', 'daily']
-
-interface Details { limit: keyof typeof limits, reason: string, scope: string, mode: string }
-
 interface Options {
   /** 0: nothing is measured. */
   metricsPort: number
@@ -51,37 +35,7 @@ export default fp<Options>(async (app, { metricsPort }) => {
   const registers = [registry]
   app.decorate('metrics', registry)
 
-  const sent = new Counter({ name: 'phone_auth_codes_sent_total', help: 'Codes handed to the SMS provider', labelNames: ['market'], registers })
-  const verified = new Counter({ name: 'phone_auth_codes_verified_total', help: 'Codes traded for a token', labelNames: ['market'], registers })
-  const refused = new Counter({
-    name: 'phone_auth_refused_total', help: 'Sends and verifications refused', labelNames: ['reason', 'market'], registers
-  })
-  const guarded = new Counter({
-    name: 'phone_auth_sms_guard_total', help: 'Decisions of the pumping guard against a send', labelNames: ['scope', 'market', 'mode'], registers
-  })
-  // A counter that begins with its first event hides that event from rate() and increase().
-  const reasons = [...new Set(Object.values(limits)), 'invalid_code', 'sms_failed', 'opted_out', 'unsupported_phone', 'sms_guard']
-  for (const reason of reasons) for (const market of [...marketIds, unknown]) refused.inc({ reason, market }, 0)
-  for (const market of marketIds) {
-    sent.inc({ market }, 0)
-    verified.inc({ market }, 0)
-    for (const scope of scopes) for (const mode of ['enforce', 'observe']) guarded.inc({ scope, market, mode }, 0)
-  }
-  const count: Partial<Record<AuthEvent, (market: string, more: Details) => void>> = {
-    code_sent: (market) => sent.inc({ market }),
-    login: (market) => verified.inc({ market }),
-    wrong_code: (market) => refused.inc({ reason: 'invalid_code', market }),
-    sms_failed: (market, { reason }) => refused.inc({ reason, market }),
-    limit_hit: (market, { limit }) => refused.inc({ reason: limits[limit], market }),
-    guard_tripped (market, { scope, mode }) {
-      guarded.inc({ scope, market, mode })
-      if (mode === 'enforce') refused.inc({ reason: 'sms_guard', market })
-    }
-  }
-  app.decorate('audit', (request, event, who, more = {}) => {
-    logEvent(request, event, who, more)
-    count[event]?.(who.phone ? marketOf(null, who.phone) : unknown, more as Details)
-  })
+  app.decorate('audit', auditTrail(registry))
 
   const batchUsers = histogram(registry, {
     name: 'phone_auth_active_check_users', help: 'Users asked about in one statement of the active check', buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
