@@ -13,6 +13,7 @@ const layers = [
   /^(process|dev|doctor)\//,
   /^app\.ts$/,
   /^config\//,
+  /^account\//,
   /^(auth\/(?!codes\/|tokens\/)|profile\/|health\/)/,
   /^auth\/(codes|tokens)\//,
   /^users\//,

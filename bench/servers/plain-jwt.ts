@@ -1,7 +1,7 @@
 import type { AddressInfo } from 'node:net'
 import jwt from '@fastify/jwt'
 import Fastify from 'fastify'
-import { verifyTokenSchema } from '../../src/auth/schemas.js'
+import { verifyTokenSchema } from '../../src/auth/tokens/forward-auth.js'
 import { ready } from '../harness/child.js'
 
 /* What most services ship: the plugin's own verification of the JWT, and nobody asks whether the user is still signed in. */

@@ -1,13 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
+import type { FastifyRequest } from 'fastify'
 import Negotiator from 'negotiator'
 import { clientAddress } from '../http/client-ip.js'
-import { isProblem, problem } from '../http/problems.js'
 import { readTraceparent } from '../http/traceparent.js'
 import { formatPhone, languages, type Language } from '../phone/markets.js'
 import { withoutSeparators } from '../phone/phone-number.js'
 import { displayName } from '../users/schemas.js'
-import { logoutSchema, marketsSchema, sendVerificationSchema, supportedMarkets, verifyCodeSchema, verifyTokenSchema } from './schemas.js'
+import { logoutSchema, marketsSchema, sendVerificationSchema, supportedMarkets, verifyCodeSchema } from './schemas.js'
 import type { AuthService } from './service.js'
 
 /** The language a client prefers (RFC 9110, section 12.5.4); "*" names none. */
@@ -24,11 +23,6 @@ interface Options {
 /** The routes of /auth. */
 export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth, resendSeconds }) => {
   const audit = (request: FastifyRequest) => app.audit.bind(null, request)
-
-  app.addHook('onRequest', (_request, reply, done) => {
-    reply.header('cache-control', 'no-store')
-    done()
-  })
 
   app.post('/send-verification', { schema: sendVerificationSchema, onRequest: app.limitAddress }, async (request) => {
     const { phone, market, language } = request.body
@@ -80,19 +74,4 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
   })
 
   app.get('/markets', { schema: marketsSchema }, () => supportedMarkets)
-
-  // A gateway passes on the method, headers and body of a request that is not ours to judge: nothing of it is read.
-  // It hears 200, 401 or 503, whatever is wrong with the database.
-  const guard: onRequestHookHandler = (request, reply, done) => app.authenticate(request, reply, (error) => {
-    if (error !== undefined && !isProblem(error)) return done(problem('unavailable', { cause: error }))
-    done(error?.statusCode === 400 ? problem('invalid_token') : error)
-  })
-  const answer = (request: FastifyRequest, reply: FastifyReply) => {
-    const { id, market } = request.user
-    reply.header('x-user-id', id).header('x-user-market', market).send({ valid: true, user_id: id, market })
-  }
-  const route = { url: '/verify-token', config: { cors: false as const }, onRequest: [guard, answer], handler: answer }
-  app.route({ ...route, method: 'GET', exposeHeadRoute: false, schema: verifyTokenSchema })
-  // Documented once.
-  app.route({ ...route, method: app.supportedMethods.filter((method) => method !== 'GET'), schema: { ...verifyTokenSchema, hide: true } })
 }

@@ -1,9 +1,9 @@
 import { Type } from 'typebox'
-import { answer, guarded, header, limited } from '../http/responses.js'
+import { answer, guarded, limited } from '../http/responses.js'
 import { problems } from '../http/problems.js'
 import { defaultMarket, marketIds, markets } from '../phone/markets.js'
 import { LanguageSchema, MarketIdSchema, OpenLanguage, OpenMarket } from '../http/market-schemas.js'
-import { done, DoneSchema, Int32, Nullable, openOneOf, True, UserId } from '../http/schemas.js'
+import { done, DoneSchema, Int32, Nullable, openOneOf, UserId } from '../http/schemas.js'
 
 const tags = ['auth']
 
@@ -63,12 +63,6 @@ const LoginSchema = Type.Object({
   market: OpenMarket('The market of the user.'),
   is_new_user: Type.Boolean({ description: 'Whether this login made the account.' })
 }, { title: 'Login' })
-
-const TokenCheckSchema = Type.Object({
-  valid: True('Always true; a token that is not good is a Problem.'),
-  user_id: UserId,
-  market: OpenMarket('The market of the user.')
-}, { title: 'TokenCheck' })
 
 const MarketSchema = Type.Object({
   market: OpenMarket('The id of the market.'),
@@ -153,21 +147,6 @@ export const logoutSchema = {
     200: answer(DoneSchema, 'Signed out.', { success: true, message: 'Signed out on every device.' }),
     ...problems(['bad_request', 'token_missing', 'invalid_token', 'payload_too_large', 'unsupported_media_type', 'rate_limited', 'unavailable'])
   })
-}
-
-export const verifyTokenSchema = {
-  operationId: 'verifyToken',
-  summary: 'Check a token, for gateways',
-  description: 'The forward-auth endpoint. It answers any method, with any suffix to its path, and reads no body: whatever a ' +
-    'request holds, the answer is 200, 401 or 503. A malformed `Authorization` is 401 here.',
-  tags,
-  ...guarded,
-  response: {
-    200: answer(TokenCheckSchema, 'The token is good.',
-      { valid: true, user_id: 19, market: 'kg' },
-      { 'X-User-Id': header('The id of the user.', 'int64'), 'X-User-Market': header('The market of the user.') }),
-    ...problems(['token_missing', 'invalid_token', 'unavailable'])
-  }
 }
 
 /** All that the table of markets tells in public. */

@@ -5,7 +5,7 @@ import { isLanguage, markets, type Language, type MarketId } from '../phone/mark
 import type { Database } from '../db/database.js'
 import { secretPicker, type CodeSecrets } from '../redis/code-secrets.js'
 import type { User, UsersRepository } from '../users/repository.js'
-import { deriveCode, digestCode, phoneKey, testPhoneKey } from './codes/code.js'
+import { codeKeys, deriveCode, digestCode } from './codes/code.js'
 import type { CodeStore, Issued } from './codes/store.js'
 import type { LogoutMarks } from './tokens/revocations.js'
 import { phoneReader, sendFailure, type Guess, type PhoneOptions, type SendRequest } from './phone-input.js'
@@ -45,9 +45,8 @@ export type AuthService = ReturnType<typeof authService>
 
 /** The flow of a login, free of HTTP. */
 export function authService (config: AuthOptions, { db, users, codes, marks, guesses, guard, daily, sms, clock, newNonce }: AuthPorts) {
-  const { codeSecret, codeSecretPrevious, testPhones } = config
   const readPhone = phoneReader(config)
-  const keyOf = (secret: string, phone: string) => (testPhones.has(phone) ? testPhoneKey : phoneKey)(secret, phone)
+  const keyOf = codeKeys(config.testPhones)
   const pickSecret = secretPicker(config, codes.has)
   /** Under which secret and key a number goes in the store of codes. */
   async function secretOf (phone: string) {
@@ -212,17 +211,6 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
         return user.phone
       })
       audit('logout', { userId: id, phone })
-    },
-
-    /** Deletes an account, its addresses and its pending code. Throws account_in_use, unavailable; then nothing has changed. */
-    async deleteAccount (userId: number, audit: Audit) {
-      const phone = await db.inTurn(userId, async (tx) => {
-        const user = await users.remove(tx, userId)
-        if (!user) throw problem('invalid_token')
-        for (const secret of [codeSecret, codeSecretPrevious]) if (secret) await codes.forget(keyOf(secret, user.phone))
-        return user.phone
-      })
-      audit('account_deleted', { userId, phone })
     }
   }
 }

@@ -1,14 +1,9 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyRequest } from 'fastify'
 import { problem } from '../http/problems.js'
 import type { User, UsersRepository } from './repository.js'
-import { deleteUserSchema, getUserSchema, patchUserSchema, userView } from './schemas.js'
+import { getUserSchema, patchUserSchema, userView } from './schemas.js'
 
-interface Options {
-  users: UsersRepository
-  /** Deletes the account of the request's user, with all that belongs to it. */
-  deleteAccount: (request: FastifyRequest) => Promise<void>
-}
+interface Options { users: UsersRepository }
 
 /** The row may have gone since the guard saw it. */
 const viewOrGone = (user: User | undefined) => {
@@ -17,7 +12,7 @@ const viewOrGone = (user: User | undefined) => {
 }
 
 /** The routes of /users; the scope they are registered in has the guard. */
-export const usersRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { users, deleteAccount }) => {
+export const usersRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { users }) => {
   app.get('/me', { schema: getUserSchema }, async ({ user }) => viewOrGone(await users.findById(user.id)))
 
   app.patch('/me', { schema: patchUserSchema }, async ({ user, body }) =>
@@ -26,9 +21,4 @@ export const usersRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { use
       profileImageUrl: body.profile_image_url,
       language: body.language
     })))
-
-  app.delete('/me', { schema: deleteUserSchema }, async (request, reply) => {
-    await deleteAccount(request)
-    return reply.code(204).send(null)
-  })
 }

@@ -77,19 +77,6 @@ export const patchUserSchema = {
   })
 }
 
-export const deleteUserSchema = {
-  operationId: 'deleteMe',
-  summary: 'Delete the account',
-  description: 'The account, its addresses and its pending code are gone, and every token of it is dead.',
-  tags,
-  ...guarded,
-  response: limited({
-    204: answer(Type.Null(), 'Deleted.'),
-    ...problems(['bad_request', 'token_missing', 'invalid_token', 'account_in_use', 'payload_too_large', 'unsupported_media_type',
-      'rate_limited', 'unavailable'])
-  })
-}
-
 /** What a person is called: the full name, or the number where there is none. */
 export const displayName = ({ fullName, phoneNumber }: Pick<User, 'fullName' | 'phoneNumber'>) => fullName || `User ${phoneNumber}`
 

@@ -4,8 +4,10 @@ import t from 'tap'
 import type { TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
 import * as auth from '../../src/auth/schemas.js'
+import { verifyTokenSchema } from '../../src/auth/tokens/forward-auth.js'
 import { ProblemSchema } from '../../src/http/problems.js'
 import * as profile from '../../src/profile/schemas.js'
+import { deleteUserSchema } from '../../src/account/schemas.js'
 import * as users from '../../src/users/schemas.js'
 import { mint } from '../helpers/forge.js'
 import { newPhone, testService, type Service } from '../helpers/service.js'
@@ -29,11 +31,11 @@ const routes: Route[] = [
     { method: 'POST', path: `${prefix}/verify-code`, schema: auth.verifyCodeSchema },
     { method: 'POST', path: `${prefix}/logout`, schema: auth.logoutSchema },
     { method: 'GET', path: `${prefix}/markets`, schema: auth.marketsSchema },
-    { method: '*', path: `${prefix}/verify-token`, schema: auth.verifyTokenSchema }
+    { method: '*', path: `${prefix}/verify-token`, schema: verifyTokenSchema }
   ]),
   { method: 'GET', path: '/api/v1/users/me', schema: users.getUserSchema },
   { method: 'PATCH', path: '/api/v1/users/me', schema: users.patchUserSchema },
-  { method: 'DELETE', path: '/api/v1/users/me', schema: users.deleteUserSchema },
+  { method: 'DELETE', path: '/api/v1/users/me', schema: deleteUserSchema },
   { method: 'GET', path: '/api/v1/profile/addresses', schema: profile.listAddressesSchema },
   { method: 'POST', path: '/api/v1/profile/addresses', schema: profile.createAddressSchema },
   { method: 'GET', path: '/api/v1/profile/addresses/:id', schema: profile.getAddressSchema },

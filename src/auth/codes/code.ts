@@ -18,8 +18,12 @@ export function deriveCode (secret: string, phone: string, nonce: string): strin
 /** What is kept of a code, to compare a guess with. */
 export const digestCode = (secret: string, phone: string, code: string) => keyedDigest(secret, 'digest', phone, code)
 
-/** The name a number goes by in Redis. */
+/** The name of a number in the code store. */
 export const phoneKey = (secret: string, phone: string) => keyedDigest(secret, 'phone', phone)
 
-/** That of a test number; another one, so that its fixed code is gone once TEST_PHONES does not name it any more. */
+/** The name of a test number; a different one, so that its fixed code stops working once TEST_PHONES no longer lists the number. */
 export const testPhoneKey = (secret: string, phone: string) => keyedDigest(secret, 'test phone', phone)
+
+/** Returns the function that names a number in the code store under a secret, where `testPhones` are the numbers of TEST_PHONES. */
+export const codeKeys = (testPhones: { has: (phone: string) => boolean }) => (secret: string, phone: string) =>
+  (testPhones.has(phone) ? testPhoneKey : phoneKey)(secret, phone)

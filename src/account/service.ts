@@ -1,0 +1,40 @@
+import { codeKeys } from '../auth/codes/code.js'
+import type { CodeStore } from '../auth/codes/store.js'
+import type { Database } from '../db/database.js'
+import { problem } from '../http/problems.js'
+import type { Audit } from '../monitoring/audit.js'
+import type { TestPhones } from '../auth/phone-input.js'
+import type { CodeSecrets } from '../redis/code-secrets.js'
+import type { UsersRepository } from '../users/repository.js'
+
+export interface AccountOptions extends CodeSecrets { testPhones: TestPhones }
+
+export interface AccountPorts {
+  db: Database
+  users: UsersRepository
+  codes: CodeStore
+}
+
+export type AccountService = ReturnType<typeof accountService>
+
+/** Operations that span a whole account, free of HTTP. */
+export function accountService ({ codeSecret, codeSecretPrevious, testPhones }: AccountOptions, { db, users, codes }: AccountPorts) {
+  const keyOf = codeKeys(testPhones)
+  const secrets = [codeSecret, ...codeSecretPrevious === undefined ? [] : [codeSecretPrevious]]
+
+  return {
+    /**
+     * Deletes a user, the user's addresses and the live code. If it throws, nothing has changed in PostgreSQL.
+     * Throws invalid_token, account_in_use, unavailable.
+     */
+    async deleteAccount (userId: number, audit: Audit) {
+      const phone = await db.inTurn(userId, async (tx) => {
+        const user = await users.remove(tx, userId)
+        if (!user) throw problem('invalid_token')
+        for (const secret of secrets) await codes.forget(keyOf(secret, user.phone))
+        return user.phone
+      })
+      audit('account_deleted', { userId, phone })
+    }
+  }
+}

@@ -1,0 +1,57 @@
+import type { FastifyPluginAsync, FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
+import { Type } from 'typebox'
+import { isProblem, problem, problems } from '../../http/problems.js'
+import { answer, guarded, header } from '../../http/responses.js'
+import { OpenMarket } from '../../http/market-schemas.js'
+import { True, UserId } from '../../http/schemas.js'
+
+const TokenCheckSchema = Type.Object({
+  valid: True('Always true; a token that is not good is a Problem.'),
+  user_id: UserId,
+  market: OpenMarket('The market of the user.')
+}, { title: 'TokenCheck' })
+
+export const verifyTokenSchema = {
+  operationId: 'verifyToken',
+  summary: 'Check a token, for gateways',
+  description: 'The forward-auth endpoint. It answers any method, with any suffix to its path, and reads no body: whatever a ' +
+    'request holds, the answer is 200, 401 or 503. A malformed `Authorization` is 401 here.',
+  tags: ['auth'],
+  ...guarded,
+  response: {
+    200: answer(TokenCheckSchema, 'The token is good.',
+      { valid: true, user_id: 19, market: 'kg' },
+      { 'X-User-Id': header('The id of the user.', 'int64'), 'X-User-Market': header('The market of the user.') }),
+    ...problems(['token_missing', 'invalid_token', 'unavailable'])
+  }
+}
+
+/** In origin form or in the absolute form of a request to a proxy (RFC 9112, section 3.2). */
+const verifyTokenPath = /^(?:https?:\/\/[^/?#]*)?((?:\/api\/v1)?\/auth\/verify-token)(?:[/?#]|$)/i
+
+/** An escape of a character that means the same without it (RFC 3986, section 2.3) as that character. */
+function unescapeUnreserved (escape: string) {
+  const character = decodeURIComponent(escape)
+  return /[\w.~-]/.test(character) ? character : escape
+}
+
+/** Returns the URL of a forward-auth request without the path that the gateway appended; any other URL as it is. */
+export const withoutForwardedPath = (url: string): string =>
+  verifyTokenPath.exec(url.replace(/%[2-7][0-9a-f]/gi, unescapeUnreserved))?.[1] ?? url
+
+/** The route of gateways, /verify-token. It answers any method with 200, 401 or 503, whatever is wrong with the request or a store. */
+export const forwardAuthRoutes: FastifyPluginAsync = async (app) => {
+  const authenticate: onRequestHookHandler = (request, reply, done) => app.authenticate(request, reply, (error) => {
+    if (error !== undefined && !isProblem(error)) return done(problem('unavailable', { cause: error }))
+    done(error?.statusCode === 400 ? problem('invalid_token') : error)
+  })
+  // The method, headers and body are those of a request to another service. A response from the hook leaves the body unread.
+  const respond = (request: FastifyRequest, reply: FastifyReply) => {
+    const { id, market } = request.user
+    reply.header('x-user-id', id).header('x-user-market', market).send({ valid: true, user_id: id, market })
+  }
+  const route = { url: '/verify-token', config: { cors: false as const }, onRequest: [authenticate, respond], handler: respond }
+  const otherMethods = app.supportedMethods.filter((method) => method !== 'GET')
+  app.route({ ...route, method: 'GET', exposeHeadRoute: false, schema: verifyTokenSchema })
+  app.route({ ...route, method: otherMethods, schema: { ...verifyTokenSchema, hide: true } })
+}
