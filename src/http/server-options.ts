@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { LogController, type FastifyServerOptions } from 'fastify'
 import { trustedProxies } from './client-ip.js'
 import { formats } from './schemas.js'
+import { buildSerializer } from './serializers.js'
 
 /** Longest body that is read, in bytes. */
 const maxBodyBytes = 16_384
@@ -25,5 +26,6 @@ export const serverOptions = (trustProxy: string[]) => ({
   bodyLimit: maxBodyBytes,
   routerOptions: { maxParamLength },
   return503OnClosing: false,
+  schemaController: { compilersFactory: { buildSerializer } },
   ajv: { customOptions: { coerceTypes: false, useDefaults: false, removeAdditional: false, allErrors: true, formats } }
 } satisfies FastifyServerOptions)
