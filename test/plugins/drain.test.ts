@@ -101,21 +101,17 @@ t.test('under load no request is lost, on kept connections or new ones, to clien
   await endsWell(t, server.abortDrain())
 })
 
-t.test('a request that comes while it waits for a moment without connections is answered', async (t) => {
+t.test('a request that comes at the moment when listening stops is answered', async (t) => {
   const { app } = await testService(t)
-  // No turn of the event loop is short enough until the wait is over.
-  const spin = () => {
-    for (const end = performance.now() + 1; performance.now() < end;);
-    if (app.server.listening) setImmediate(spin)
-  }
-  spin()
+
   const drained = app.drain(0, new AbortController().signal)
-  const answers: Array<Promise<{ statusCode: number }>> = []
+  const responses: Array<Promise<{ statusCode: number }>> = []
   while (app.server.listening) {
-    answers.push(app.inject('/health/live'))
+    responses.push(app.inject('/health/live'))
     await new Promise(setImmediate)
   }
-  t.ok((await Promise.all(answers)).every(({ statusCode }) => statusCode === 200))
+
+  t.ok((await Promise.all(responses)).every(({ statusCode }) => statusCode === 200))
   await drained
 })
 
