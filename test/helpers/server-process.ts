@@ -19,7 +19,7 @@ interface ProcessOptions {
 export type ServiceProcess = ReturnType<typeof startProcess>
 
 /** What is to be run in build/src; the last two are the bundle that npm run build makes of the server. */
-type Entry = 'server' | 'migrate' | 'doctor' | 'dev' | 'openapi' | '../../dist/server' | 'npm start'
+type Entry = 'server' | 'migrate' | 'doctor' | 'dev' | 'dev/write-openapi' | '../../dist/server' | 'npm start'
 
 /** Runs build/src/`entry`.js; ended by SIGTERM at the end of the test, if it still runs. */
 export function startProcess (t: Test, entry: Entry, { env, cwd, isGroup = false }: ProcessOptions = {}) {

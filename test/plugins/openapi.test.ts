@@ -30,7 +30,7 @@ t.test('without DOCS there is no document and no page, and what makes them is no
 t.test('openapi.json is the document of these routes: if not, npm run openapi', async (t) => {
   const { path: cwd, remove } = await temporaryFolder()
   t.teardown(remove)
-  t.equal((await startProcess(t, 'openapi', { cwd }).closed).code, 0)
+  t.equal((await startProcess(t, 'dev/write-openapi', { cwd }).closed).code, 0)
   const written = readFileSync(join(cwd, 'openapi.json'), 'utf8')
   t.ok(written === readFileSync('openapi.json', 'utf8'), 'the same to the byte')
   const { request } = await testService(t, { env: { DOCS: 'true' } })

@@ -193,9 +193,9 @@ t.test('a redirect is a refusal: it is neither followed nor tried again', async 
 t.test('a provider that does not answer leaves it uncertain after SMS_TIMEOUT_MS', async (t) => {
   const { url, seen } = await provider(t, hang)
   const start = performance.now()
-  t.equal(await outcome(senderTo(url, 100)(message)), 'uncertain')
+  t.equal(await outcome(senderTo(url, 1000)(message)), 'uncertain')
   const elapsed = performance.now() - start
-  t.ok(elapsed > 90 && elapsed < 2000, `${elapsed} ms`)
+  t.ok(elapsed > 990 && elapsed < 10_000, `${elapsed} ms`)
   t.equal(seen.length, 1, 'no second try')
 })
 
