@@ -5,7 +5,7 @@ import { once } from 'node:events'
  * npm run test:full: the slow suites, one after the other. Its last line has the counts of all of them, and its exit code is
  * not 0 if one of them failed.
  */
-const suites = ['test:races', 'test:gateways', 'test:faults', 'test:browser', 'test:clients']
+const suites = ['test:coverage', 'test:races', 'test:gateways', 'test:faults', 'test:browser', 'test:clients']
 
 /** Runs one suite, passes its output on, and returns its counts; a suite that prints none has failed. */
 async function run (suite: string) {

@@ -5,10 +5,10 @@ import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises'
 import { connect, createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { freePort } from './helpers/free-port.js'
-import { isRunning, startProcess, until, type ServiceProcess } from './helpers/server-process.js'
-import { client, newPhone, productionEnv, testDatabase, testRedis } from './helpers/service.js'
-import { temporaryFolder } from './helpers/servers.js'
+import { freePort } from '../helpers/free-port.js'
+import { isRunning, startProcess, until, type ServiceProcess } from '../helpers/server-process.js'
+import { client, newPhone, productionEnv, testDatabase, testRedis } from '../helpers/service.js'
+import { temporaryFolder } from '../helpers/servers.js'
 
 type Environment = Record<string, string | undefined>
 

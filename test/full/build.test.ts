@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process'
 import t, { type Test } from 'tap'
-import { holdLock } from './helpers/locks.js'
-import { client, newPhone, productionEnv, testDatabase, testRedis } from './helpers/service.js'
-import { listening, smsWebhook, startProcess, until } from './helpers/server-process.js'
+import { holdLock } from '../helpers/locks.js'
+import { client, newPhone, productionEnv, testDatabase, testRedis } from '../helpers/service.js'
+import { listening, smsWebhook, startProcess, until } from '../helpers/server-process.js'
 
 /** It is the sources that are to be covered. */
 const notCovered = { NODE_OPTIONS: undefined, NODE_V8_COVERAGE: undefined }

@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { until } from './helpers/server-process.js'
-import { newPhone, testService } from './helpers/service.js'
+import { until } from '../helpers/server-process.js'
+import { newPhone, testService } from '../helpers/service.js'
 
 const run = promisify(execFile)
 const bin = (path: string) => join('node_modules', path)

@@ -1,12 +1,12 @@
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
-import { migrate } from '../src/db/migrate.js'
-import { freePort } from './helpers/free-port.js'
-import { holdLock } from './helpers/locks.js'
-import { client, newPhone, productionEnv, testDatabase, testRedis } from './helpers/service.js'
-import { listening, logLines, smsWebhook, startProcess, until } from './helpers/server-process.js'
-import { startRedis, startTestPostgres } from './helpers/servers.js'
+import { migrate } from '../../src/db/migrate.js'
+import { freePort } from '../helpers/free-port.js'
+import { holdLock } from '../helpers/locks.js'
+import { client, newPhone, productionEnv, testDatabase, testRedis } from '../helpers/service.js'
+import { listening, logLines, smsWebhook, startProcess, until } from '../helpers/server-process.js'
+import { startRedis, startTestPostgres } from '../helpers/servers.js'
 
 type Environment = Record<string, string | undefined>
 
