@@ -90,7 +90,7 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
       })
     } catch (error) {
       // Nothing was sent: without this the number would wait for its cooldown.
-      await codes.takeBack(send.key, send.issued)
+      await codes.cancel(send.key, send.issued)
       throw error
     }
   }
@@ -108,7 +108,7 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
       audit('sms_failed', { userId, phone }, { message_id: id, reason: failure.problemCode })
       // After a time-out the message may still arrive: then its code must work.
       if (cause instanceof SmsRefused) {
-        await codes.takeBack(key, issued)
+        await codes.cancel(key, issued)
         await guard?.release(send)
         if (place) await daily?.giveBack(place)
       }
@@ -190,7 +190,7 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
         audit('login', { userId: user.id, phone }, { is_new_user: isNew })
         return { user, isNew, market, sessionStart: epochSeconds(user.lastLogin) }
       } catch (error) {
-        await codes.putBack(key, redeemed.undo)
+        await codes.restore(key, redeemed.undo)
         if (isProblem(error) && error.statusCode === 429) audit('limit_hit', { phone }, { limit: 'login' })
         throw error
       }
@@ -219,7 +219,7 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
       const phone = await db.inTurn(userId, async (tx) => {
         const user = await users.remove(tx, userId)
         if (!user) throw problem('invalid_token')
-        for (const secret of [codeSecret, codeSecretPrevious]) if (secret) await codes.forget(keyOf(secret, user.phone))
+        for (const secret of [codeSecret, codeSecretPrevious]) if (secret) await codes.deleteCode(keyOf(secret, user.phone))
         return user.phone
       })
       audit('account_deleted', { userId, phone })

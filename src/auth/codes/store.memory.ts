@@ -66,7 +66,7 @@ export function memoryCodeStore (limits: CodeLimits): CodeStore {
       return { status: 'issued', nonce: entry.code.nonce, expiresAt: entry.code.expiresAt, undo: { before, now } }
     },
 
-    async takeBack (key, { nonce, undo }) {
+    async cancel (key, { nonce, undo }) {
       const entry = entryOf(key)
       const { before, now } = undo as { before: Entry, now: number }
       const { hour, day, code } = entry
@@ -104,7 +104,7 @@ export function memoryCodeStore (limits: CodeLimits): CodeStore {
       return { status: 'right', client: code.client, undo }
     },
 
-    async putBack (key, undo) {
+    async restore (key, undo) {
       const entry = entryOf(key)
       const { code, hour, day } = undo as Entry
       entry.code ??= code
@@ -122,7 +122,7 @@ export function memoryCodeStore (limits: CodeLimits): CodeStore {
       return true
     },
 
-    async forget (key) {
+    async deleteCode (key) {
       entryOf(key).code = undefined
     }
   }

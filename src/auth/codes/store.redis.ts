@@ -65,7 +65,7 @@ return {'issued', stored.n, tostring(expires), tostring(now), unpack(undo)}
  * Race: a later send, a login or a wrong guess may have come since. Only what this send took is given back: nothing to an
  * hour or a day that began after it, nor to counts that a login has cleared since.
  */
-const takeBack = `${load}
+const cancel = `${load}
 local nonce, sent, logins = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 if (stored.l or '') == logins then
   if number('h') <= sent then
@@ -110,7 +110,7 @@ return {'right', stored.u or '', unpack(undo)}
 `
 
 /* Race: a newer code may have been sent since; it stays, and the counts of both are added. */
-const putBack = `${load}
+const restore = `${load}
 local h, i, b, j = unpack(ARGV, 1, 4)
 if not stored.n then
   for at, field in ipairs(codeFields) do redis.call('HSET', key, field, ARGV[4 + at]) end
@@ -144,9 +144,9 @@ export function redisCodeStore (redis: Redis, limits: CodeLimits): CodeStore {
   }
   const scripts = {
     issue: script('codeIssue', issue),
-    takeBack: script('codeTakeBack', takeBack),
+    cancel: script('codeCancel', cancel),
     redeem: script('codeRedeem', redeem),
-    putBack: script('codePutBack', putBack),
+    restore: script('codeRestore', restore),
     countVerified: script('codeCountVerified', countVerified)
   }
 
@@ -161,8 +161,8 @@ export function redisCodeStore (redis: Redis, limits: CodeLimits): CodeStore {
       return { status, nonce: issuedNonce, expiresAt: Number(expiresAt), undo }
     },
 
-    async takeBack (key, { nonce, undo }: Issued) {
-      await scripts.takeBack(key, nonce, ...undo as string[])
+    async cancel (key, { nonce, undo }: Issued) {
+      await scripts.cancel(key, nonce, ...undo as string[])
     },
 
     async redeem (key, digest, now, testDigest = '') {
@@ -172,15 +172,15 @@ export function redisCodeStore (redis: Redis, limits: CodeLimits): CodeStore {
       return { status, ...(reply[0] !== undefined && { attemptsRemaining: Number(reply[0]) }) }
     },
 
-    async putBack (key, undo) {
-      await scripts.putBack(key, ...undo as string[])
+    async restore (key, undo) {
+      await scripts.restore(key, ...undo as string[])
     },
 
     async countVerified (key, now) {
       return (await scripts.countVerified(key, now))[0] === 'yes'
     },
 
-    async forget (key) {
+    async deleteCode (key) {
       await answerOf(redis.hdel(`code:${key}`, ...codeFields))
     }
   }

@@ -32,7 +32,7 @@ export interface Issued {
   /** Of the code that goes out: the candidate's, or that of the live code. */
   nonce: string
   expiresAt: number
-  /** The state before, for takeBack; only the store reads it. */
+  /** The state before, for cancel; only the store reads it. */
   undo: unknown
 }
 
@@ -63,7 +63,7 @@ export interface CodeStore {
    */
   issue (key: string, candidate: Candidate, now: number, isTest?: boolean): Promise<Issued | Refused>
   /** Undoes an `issue` whose message was refused, never a test number's. An earlier code works on; later sends stay as they are. */
-  takeBack (key: string, issued: Issued): Promise<void>
+  cancel (key: string, issued: Issued): Promise<void>
   /**
    * Compares a guess. A right one consumes the code and clears the caps. A wrong one costs an attempt of the code and a guess
    * of the day; after the last of either the code is dead. `testDigest` is the digest of a test number's code: there each
@@ -71,12 +71,12 @@ export interface CodeStore {
    */
   redeem (key: string, digest: string, now: number, testDigest?: string): Promise<Redeemed>
   /** Undoes a `redeem` whose login failed, unless a newer code exists. */
-  putBack (key: string, undo: unknown): Promise<void>
+  restore (key: string, undo: unknown): Promise<void>
   /**
-   * Whether a login of this number counts as verified: once in 24 hours. Of parallel logins one counts. `forget` leaves it
+   * Whether a login of this number counts as verified: once in 24 hours. Of parallel logins one counts. `deleteCode` leaves it
    * alone: an account that is deleted and made anew does not count again.
    */
   countVerified (key: string, now: number): Promise<boolean>
   /** Removes the live code and its cooldown. The counts stay. */
-  forget (key: string): Promise<void>
+  deleteCode (key: string): Promise<void>
 }

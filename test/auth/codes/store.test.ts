@@ -48,10 +48,10 @@ function number (store: CodeStore, key = newKey()) {
       if (redeemed.status !== 'right') throw new Error(`the code ${name} was refused: ${redeemed.status}`)
       return redeemed.undo
     },
-    takeBack: (issued: Issued) => store.takeBack(key, issued),
-    putBack: (undo: unknown) => store.putBack(key, undo),
+    cancel: (issued: Issued) => store.cancel(key, issued),
+    restore: (undo: unknown) => store.restore(key, undo),
     countVerified: (now: number) => store.countVerified(key, now),
-    forget: () => store.forget(key)
+    deleteCode: () => store.deleteCode(key)
   }
 }
 
@@ -173,7 +173,7 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
     const ends = {
       used: async ({ guess }: ReturnType<typeof one>) => { await guess('a', start) },
       exhausted: async ({ guess }: ReturnType<typeof one>) => { for (let i = 0; i < 5; i++) await guess('x', start) },
-      deleted: async ({ forget }: ReturnType<typeof one>) => { await forget() }
+      deleted: async ({ deleteCode }: ReturnType<typeof one>) => { await deleteCode() }
     }
     for (const [end, act] of Object.entries(ends)) {
       const ended = one()
@@ -188,9 +188,9 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
   })
 
   t.test('a code that is put back brings its cooldown along', async (t) => {
-    const { send, issue, redeem, putBack } = one()
+    const { send, issue, redeem, restore } = one()
     await send('a', start)
-    await putBack(await redeem('a', start + 1000))
+    await restore(await redeem('a', start + 1000))
     t.strictSame(await issue('b', start + 1000), tooSoon(59_000))
     t.match(await issue('b', start + minute), { status: 'issued', nonce: 'nonce-a' })
   })
@@ -220,16 +220,16 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
   })
 
   t.test('neither a login nor a cancelled send nor a code that is put back clears the wrong guesses of the day', async (t) => {
-    const { send, guess, redeem, putBack, takeBack } = one({ guessesPerDay: 4 })
+    const { send, guess, redeem, restore, cancel } = one({ guessesPerDay: 4 })
     await send('a', start)
     t.strictSame(await guess('x', start), wrong(3))
     await redeem('a', start)
     const cancelled = await send('b', start)
     t.strictSame(await guess('x', start), wrong(2))
-    await takeBack(cancelled)
+    await cancel(cancelled)
     await send('c', start)
     t.strictSame(await guess('x', start), wrong(1))
-    await putBack(await redeem('c', start))
+    await restore(await redeem('c', start))
     t.strictSame(await guess('x', start), wrong(0))
     t.strictSame(await guess('c', start), none)
   })
@@ -244,12 +244,12 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
   })
 
   t.test('a code that is put back after the last wrong guess of the day is not compared', async (t) => {
-    const { send, issue, guess, redeem, putBack } = one({ guessesPerDay: 1 })
+    const { send, issue, guess, redeem, restore } = one({ guessesPerDay: 1 })
     await send('a', start)
     const undo = await redeem('a', start)
     await send('b', start)
     t.strictSame(await guess('x', start), wrong(0))
-    await putBack(undo)
+    await restore(undo)
     t.strictSame(await guess('a', start), none)
     t.strictSame(await issue('c', start), tooMany(dayMs))
   })
@@ -347,26 +347,26 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
     await first.send('a', start)
     t.match(await second.issue('b', start), { status: 'issued', nonce: 'nonce-b' })
     t.strictSame(await second.guess('a', start), wrong(4))
-    await second.forget()
+    await second.deleteCode()
     t.match(await first.guess('a', start), { status: 'right' })
   })
 
   t.test('a first send that is taken back leaves nothing: no code, no cooldown, no count', async (t) => {
-    const { send, issue, guess, takeBack } = one({ sendsPerHour: 1, sendsPerDay: 1 })
-    await takeBack(await send('a', start))
+    const { send, issue, guess, cancel } = one({ sendsPerHour: 1, sendsPerDay: 1 })
+    await cancel(await send('a', start))
     t.strictSame(await guess('a', start), none)
     t.match(await issue('b', start), { status: 'issued', nonce: 'nonce-b' })
     t.strictSame(await issue('c', start + minute), tooMany(dayMs - minute), 'of the day that begins with the send that stayed')
   })
 
   t.test('a resend that is taken back leaves the code with its attempts, its end and its cooldown as they were', async (t) => {
-    const { send, issue, guess, takeBack } = one({ sendsPerHour: 2 })
+    const { send, issue, guess, cancel } = one({ sendsPerHour: 2 })
     await send('a', start)
     await guess('x', start)
     const resent = await send('b', start + 2 * minute)
     t.equal(resent.expiresAt, start + 7 * minute)
     await guess('x', start + 2 * minute)
-    await takeBack(resent)
+    await cancel(resent)
     t.strictSame(await guess('x', start + 5 * minute - 1), wrong(2), 'guesses made since have counted')
     t.strictSame(await guess('a', start + 5 * minute), none)
     t.match(await issue('c', start + 2 * minute), { status: 'issued' }, 'neither cooldown nor count of the send that was taken back')
@@ -374,25 +374,25 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
   })
 
   t.test('where the send that is taken back has replaced a live code, that one works again, as it was', async (t) => {
-    const { send, guess, redeem, takeBack, putBack } = one()
+    const { send, guess, redeem, cancel, restore } = one()
     await send('a', start)
     await send('b', start + 4 * minute)
     await guess('x', start + 4 * minute)
     const replacing = await send('c', start + 481_000)
     t.equal(replacing.nonce, 'nonce-c')
     t.strictSame(await guess('x', start + 481_000), wrong(4))
-    await takeBack(replacing)
+    await cancel(replacing)
     t.strictSame(await guess('c', start + 481_000), wrong(3), 'the one that was taken back is wrong')
-    await putBack(await redeem('a', start + 539_999))
+    await restore(await redeem('a', start + 539_999))
     t.strictSame(await guess('a', start + 540_000), none)
   })
 
   t.test('taking back a send does not touch the code and the cooldown of a later one', async (t) => {
-    const { send, issue, guess, takeBack } = one({ resendMs: 1000, sendsPerHour: 3 })
+    const { send, issue, guess, cancel } = one({ resendMs: 1000, sendsPerHour: 3 })
     const refused = await send('a', start)
     const later = await send('b', start + 1000)
     t.equal(later.nonce, 'nonce-a')
-    await takeBack(refused)
+    await cancel(refused)
     t.strictSame(await issue('c', start + 1001), tooSoon(999))
     t.match(await issue('c', start + 2000), { status: 'issued', nonce: 'nonce-a' })
     t.match(await issue('c', start + 3000), { status: 'issued' }, 'what was taken back does not count')
@@ -401,12 +401,12 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
   })
 
   t.test('taking back a send does not count in an hour and a day that a later one began', async (t) => {
-    const { send, issue, redeem, takeBack } = one({ resendMs: 1000, sendsPerHour: 2, sendsPerDay: 4 })
+    const { send, issue, redeem, cancel } = one({ resendMs: 1000, sendsPerHour: 2, sendsPerDay: 4 })
     await send('a', start)
     const refused = await send('a', start + 1000)
     await redeem('a', start + 1500)
     await send('b', start + 2000)
-    await takeBack(refused)
+    await cancel(refused)
     await send('b', start + 3000)
     t.strictSame(await issue('c', start + 4000), tooMany(hourMs - 2000), 'two in the hour that began after the login')
 
@@ -414,36 +414,36 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
     await overnight.send('a', start)
     const last = await overnight.send('b', start + dayMs - 1000)
     await overnight.send('b', start + dayMs)
-    await overnight.takeBack(last)
+    await overnight.cancel(last)
     await overnight.send('b', start + dayMs + 1000)
     t.strictSame(await overnight.issue('c', start + dayMs + 2000), tooMany(dayMs - 2000), 'two in the new day')
   })
 
   t.test('taking back a resend whose code was redeemed meanwhile brings no code back', async (t) => {
-    const { send, issue, redeem, guess, takeBack } = one()
+    const { send, issue, redeem, guess, cancel } = one()
     await send('a', start)
     const resent = await send('b', start + minute)
     await redeem('a', start + minute)
-    await takeBack(resent)
+    await cancel(resent)
     t.strictSame(await guess('a', start + minute), none)
     t.match(await issue('c', start + minute), { status: 'issued', nonce: 'nonce-c' }, 'without a code there is no cooldown')
   })
 
   t.test('taking back a send whose new code is gone meanwhile does not bring back the one it has replaced', async (t) => {
-    const { send, guess, forget, takeBack } = one()
+    const { send, guess, deleteCode, cancel } = one()
     await send('a', start)
     await send('b', start + 4 * minute)
     const replacing = await send('c', start + 481_000)
     t.equal(replacing.nonce, 'nonce-c')
-    await forget()
-    await takeBack(replacing)
+    await deleteCode()
+    await cancel(replacing)
     t.strictSame(await guess('a', start + 481_000), none)
   })
 
   t.test('sends that are taken back do not count toward the fifty of a day', async (t) => {
-    const { send, issue, takeBack } = one({ sendsPerHour: 100, sendsPerDay: 100 })
+    const { send, issue, cancel } = one({ sendsPerHour: 100, sendsPerDay: 100 })
     await send('a', start)
-    for (let sends = 1; sends < 60; sends++) await takeBack(await send('a', start + sends * minute))
+    for (let sends = 1; sends < 60; sends++) await cancel(await send('a', start + sends * minute))
     for (let sends = 1; sends < sendsCeiling; sends++) await send('a', start + sends * minute)
     t.match(await issue('b', start + hourMs), { status: 'too_many' })
   })
@@ -452,17 +452,17 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
     const store = open(many)
     const issued = await number(store).send('a', start)
     const lost = number(store)
-    await lost.takeBack(issued)
+    await lost.cancel(issued)
     t.strictSame(await lost.guess('a', start), none)
     t.match(await lost.issue('b', start), { status: 'issued', nonce: 'nonce-b' })
   })
 
   t.test('a code that is put back works again, with the attempts and the rest of the life it had', async (t) => {
-    const { send, guess, redeem, putBack, issue } = one()
+    const { send, guess, redeem, restore, issue } = one()
     await send('a', start)
     await guess('x', start)
     await guess('x', start)
-    await putBack(await redeem('a', start + minute))
+    await restore(await redeem('a', start + minute))
     t.strictSame(await guess('x', start + 5 * minute - 1), wrong(2))
     t.match(await issue('b', start + 4 * minute), { nonce: 'nonce-a', expiresAt: start + 9 * minute }, 'it is sent again')
     t.match(await issue('c', start + 9 * minute - 1), { nonce: 'nonce-c' }, 'and its first send is remembered')
@@ -472,35 +472,35 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
     const hourly = one({ sendsPerHour: 2 })
     await hourly.send('a', start)
     await hourly.send('a', start + minute)
-    await hourly.putBack(await hourly.redeem('a', start + minute))
+    await hourly.restore(await hourly.redeem('a', start + minute))
     t.strictSame(await hourly.issue('b', start + 2 * minute), tooMany(58 * minute))
     const daily = one({ sendsPerDay: 2 })
     await daily.send('a', start)
     await daily.send('a', start + minute)
-    await daily.putBack(await daily.redeem('a', start + minute))
+    await daily.restore(await daily.redeem('a', start + minute))
     t.strictSame(await daily.issue('b', start + 2 * minute), tooMany(dayMs - 2 * minute))
   })
 
   t.test('the counts of a day that is over meanwhile do not come back with a code', async (t) => {
-    const { send, issue, redeem, putBack } = one({ sendsPerDay: 2 })
+    const { send, issue, redeem, restore } = one({ sendsPerDay: 2 })
     await send('a', start)
     await send('b', start + dayMs - 2 * minute)
     const undo = await redeem('b', start + dayMs - minute)
     await send('c', start + dayMs)
-    await putBack(undo)
+    await restore(undo)
     t.match(await issue('d', start + dayMs + minute), { status: 'issued' })
     t.match(await issue('d', start + dayMs + 2 * minute), { status: 'too_many' })
   })
 
   t.test('a code is not put back over a newer one, and the counts of both are added', async (t) => {
     for (const limits of [{ sendsPerHour: 3 }, { sendsPerDay: 3 }]) {
-      const { send, issue, guess, redeem, putBack } = one(limits)
+      const { send, issue, guess, redeem, restore } = one(limits)
       await send('a', start)
       await send('a', start + minute)
       const undo = await redeem('a', start + minute)
       await send('b', start + 2 * minute)
       await guess('x', start + 2 * minute)
-      await putBack(undo)
+      await restore(undo)
       t.match(await issue('c', start + 3 * minute), { status: 'too_many' })
       t.strictSame(await guess('a', start + 3 * minute), wrong(3))
       t.match(await guess('b', start + 7 * minute - 1), { status: 'right' })
@@ -513,45 +513,45 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
     await before.send('a', start)
     const undo = await before.redeem('a', start)
     const lost = number(store)
-    await lost.putBack(undo)
+    await lost.restore(undo)
     t.match(await lost.guess('a', start + 299_999), { status: 'right' })
   })
 
   t.test('a code that was redeemed, put back and redeemed again can be put back again', async (t) => {
-    const { send, redeem, putBack, guess } = one()
+    const { send, redeem, restore, guess } = one()
     await send('a', start)
-    for (let times = 0; times < 3; times++) await putBack(await redeem('a', start))
+    for (let times = 0; times < 3; times++) await restore(await redeem('a', start))
     t.match(await guess('a', start), { status: 'right' })
   })
 
   t.test('a cancelled send gives nothing back to caps that a login has cleared since', async (t) => {
     for (const limits of [{ sendsPerHour: 2 }, { sendsPerDay: 2 }]) {
-      const { send, issue, redeem, takeBack } = one({ resendMs: 1000, ...limits })
+      const { send, issue, redeem, cancel } = one({ resendMs: 1000, ...limits })
       await send('a', start)
       const cancelled = await send('a', start + 1000)
       await redeem('a', start + 1000)
       await send('b', start + 1000)
-      await takeBack(cancelled)
+      await cancel(cancelled)
       await send('b', start + 2000)
       t.match(await issue('b', start + 3000), { status: 'too_many' })
     }
   })
 
   t.test('a cancelled send leaves alone a code that was sent within the same millisecond', async (t) => {
-    const { send, issue, guess, redeem, takeBack } = one()
+    const { send, issue, guess, redeem, cancel } = one()
     const cancelled = await send('a', start)
     await redeem('a', start)
     await send('b', start)
-    await takeBack(cancelled)
+    await cancel(cancelled)
     t.strictSame(await issue('c', start), tooSoon(60_000))
     t.match(await guess('b', start), { status: 'right' })
   })
 
   t.test('a forgotten code is gone with its cooldown; the counts stay', async (t) => {
-    const { send, issue, guess, forget } = one({ sendsPerHour: 2, sendsPerDay: 3 })
-    await forget()
+    const { send, issue, guess, deleteCode } = one({ sendsPerHour: 2, sendsPerDay: 3 })
+    await deleteCode()
     await send('a', start)
-    await forget()
+    await deleteCode()
     t.strictSame(await guess('a', start), none)
     t.match(await issue('b', start + minute), { status: 'issued', nonce: 'nonce-b' })
     t.strictSame(await issue('c', start + 2 * minute), tooMany(58 * minute))
@@ -573,25 +573,25 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
   })
 
   t.test('a right guess names the client group of the newest send, also after a send or a login was undone', async (t) => {
-    const { send, guess, takeBack, putBack } = one()
+    const { send, guess, cancel, restore } = one()
     await send('a', start)
-    await takeBack(await send('b', start + minute))
+    await cancel(await send('b', start + minute))
     const redeemed = await guess('a', start + minute)
     t.match(redeemed, { status: 'right', client: 'client-a' })
-    await putBack((redeemed as { undo: unknown }).undo)
+    await restore((redeemed as { undo: unknown }).undo)
     await send('c', start + 2 * minute)
     t.match(await guess('a', start + 2 * minute), { status: 'right', client: 'client-c' })
   })
 
-  t.test('a login counts as verified once in 24 hours, also in parallel, after forget and after an undo', async (t) => {
-    const { send, redeem, putBack, takeBack, forget, countVerified } = one()
+  t.test('a login counts as verified once in 24 hours, also in parallel, after deleteCode and after an undo', async (t) => {
+    const { send, redeem, restore, cancel, deleteCode, countVerified } = one()
     await send('a', start)
     const undo = await redeem('a', start)
     const counted = await Promise.all(Array.from({ length: 20 }, () => countVerified(start)))
     t.equal(counted.filter(Boolean).length, 1)
-    await putBack(undo)
-    await takeBack(await send('b', start + minute))
-    await forget()
+    await restore(undo)
+    await cancel(await send('b', start + minute))
+    await deleteCode()
     t.equal(await countVerified(start + dayMs - 1), false)
     t.equal(await countVerified(start + dayMs), true)
   })
@@ -671,18 +671,18 @@ function suite (t: Test, open: (limits: CodeLimits) => CodeStore) {
   })
 
   t.test('a code of a test number that is put back works again, but not on a day that was closed meanwhile', async (t) => {
-    const { issue, guess, miss, putBack } = oneTest()
+    const { issue, guess, miss, restore } = oneTest()
     const redeem = async () => {
       await issue('a', start)
       const redeemed = await guess('fixed', start)
       if (redeemed.status !== 'right') throw new Error(redeemed.status)
       return redeemed.undo
     }
-    await putBack(await redeem())
+    await restore(await redeem())
     t.match(await guess('fixed', start), { status: 'right' })
     const undo = await redeem()
     await miss(defaults.guessesPerDay, start)
-    await putBack(undo)
+    await restore(undo)
     t.strictSame(await guess('fixed', start), none)
     t.strictSame(await guess('x', start), none)
   })
@@ -707,8 +707,8 @@ for (const [name, open] of Object.entries(stores)) t.test(`codes in ${name}`, (t
 /** One call of a random sequence; `pick` chooses among what came before. */
 type Step =
   | { call: 'wait', ms: number }
-  | { call: 'issue' | 'forget' | 'misses' | 'countVerified' }
-  | { call: 'guess' | 'takeBack' | 'putBack', pick: number }
+  | { call: 'issue' | 'deleteCode' | 'misses' | 'countVerified' }
+  | { call: 'guess' | 'cancel' | 'restore', pick: number }
 
 const pick = fc.nat(1000)
 const steps: fc.Arbitrary<Step[]> = fc.array(fc.oneof(
@@ -716,8 +716,8 @@ const steps: fc.Arbitrary<Step[]> = fc.array(fc.oneof(
   { weight: 4, arbitrary: fc.record({ call: fc.constant('issue' as const) }) },
   { weight: 4, arbitrary: fc.record({ call: fc.constant('guess' as const), pick }) },
   { weight: 1, arbitrary: fc.record({ call: fc.constant('misses' as const) }) },
-  { weight: 2, arbitrary: fc.record({ call: fc.constantFrom('takeBack' as const, 'putBack' as const), pick }) },
-  { weight: 1, arbitrary: fc.record({ call: fc.constantFrom('forget' as const, 'countVerified' as const) }) }
+  { weight: 2, arbitrary: fc.record({ call: fc.constantFrom('cancel' as const, 'restore' as const), pick }) },
+  { weight: 1, arbitrary: fc.record({ call: fc.constantFrom('deleteCode' as const, 'countVerified' as const) }) }
 ), { minLength: 1, maxLength: 60 })
 
 const limits: fc.Arbitrary<CodeLimits> = fc.record({
@@ -740,7 +740,7 @@ async function run (store: CodeStore, key: string, isTest: boolean, steps: Step[
   const one = isTest ? testNumber(store, key) : number(store, key)
   for (const step of steps) {
     if (step.call === 'wait') now += step.ms
-    if (step.call === 'forget') await one.forget()
+    if (step.call === 'deleteCode') await one.deleteCode()
     if (step.call === 'countVerified') answers.push(await one.countVerified(now))
     if (step.call === 'issue') {
       const answer = await one.issue(String(candidates++), now)
@@ -759,8 +759,8 @@ async function run (store: CodeStore, key: string, isTest: boolean, steps: Step[
       answers.push({ ...answer, undo: null })
     }
     // Each at most once, as in the service, in any order and however late; no message to a test number is refused.
-    if (step.call === 'takeBack' && !isTest && issues.length > 0) await one.takeBack(issues.splice(step.pick % issues.length, 1)[0] as Issued)
-    if (step.call === 'putBack' && undos.length > 0) await one.putBack(undos.splice(step.pick % undos.length, 1)[0])
+    if (step.call === 'cancel' && !isTest && issues.length > 0) await one.cancel(issues.splice(step.pick % issues.length, 1)[0] as Issued)
+    if (step.call === 'restore' && undos.length > 0) await one.restore(undos.splice(step.pick % undos.length, 1)[0])
     await check()
   }
   return answers
@@ -795,7 +795,7 @@ t.test('Redis holds one key for a number, with a TTL that lasts as long as anyth
   t.ok(rest > 4 * hourMs - minute && rest <= 4 * hourMs, 'what is left of the day')
   await one.send('c', start + dayMs - minute)
   t.ok(await redis.pttl(`code:${key}`) > hourMs - minute, 'an hour that reaches beyond the day')
-  await one.takeBack(await one.send('d', start + 30 * hourMs))
+  await one.cancel(await one.send('d', start + 30 * hourMs))
   t.ok(await redis.pttl(`code:${key}`) > 0)
   t.strictSame(await redis.keys('*'), [`code:${key}`])
 })
@@ -803,8 +803,8 @@ t.test('Redis holds one key for a number, with a TTL that lasts as long as anyth
 t.test('Redis holds nothing of a number whose only send was taken back', async (t) => {
   const { redis } = await testRedis(t)
   const one = number(redisCodeStore(redis, defaults))
-  await one.takeBack(await one.send('a', start))
-  await one.forget()
+  await one.cancel(await one.send('a', start))
+  await one.deleteCode()
   t.strictSame(await redis.keys('*'), [])
 })
 
@@ -815,9 +815,9 @@ t.test('no key stays for ever, though Redis has lost its data and a code is put 
   await one.send('a', start)
   const undo = await one.redeem('a', start)
   await redis.flushdb()
-  await one.putBack(undo)
+  await one.restore(undo)
   t.ok(await redis.pttl(`code:${key}`) > 300_000)
-  await one.putBack(await one.redeem('a', start))
+  await one.restore(await one.redeem('a', start))
   t.ok(await redis.pttl(`code:${key}`) > 300_000)
   await one.redeem('a', start)
   t.strictSame(await redis.keys('*'), [])
