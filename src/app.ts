@@ -9,7 +9,7 @@ import { newNonce } from './auth/codes/code.js'
 import { memoryCodeStore } from './auth/codes/store.memory.js'
 import { redisCodeStore } from './auth/codes/store.redis.js'
 import { authRoutes } from './auth/index.js'
-import { memoryLogoutMarks, redisLogoutMarks } from './auth/tokens/revocations.js'
+import { memoryRevocations, redisRevocations } from './auth/tokens/revocations.js'
 import { authService } from './auth/service.js'
 import { smsSender, type SmsSender } from './messages/index.js'
 import { smsGuard } from './messages/pumping-guard.js'
@@ -110,8 +110,10 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   boundBodies(app, bodies)
   await app.register(rateLimit, config)
   await app.register(limitUser, config)
-  const marks = app.redis ? redisLogoutMarks(app.redis, config.sessionMaxSeconds + leewaySeconds) : memoryLogoutMarks()
-  await app.register(authenticate, { ...config, marks, clock })
+  const revocations = app.redis
+    ? redisRevocations(app.redis, config.sessionMaxSeconds + leewaySeconds)
+    : memoryRevocations()
+  await app.register(authenticate, { ...config, revocations, clock })
 
   const limits = {
     ttlMs: config.codeTtlSeconds * 1000,
@@ -126,7 +128,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     db: app.db,
     users,
     codes: app.redis ? redisCodeStore(app.redis, limits) : memoryCodeStore(limits),
-    marks,
+    revocations,
     guesses: guessLimit(app.redis ? redisGuessStore(app.redis) : memoryGuessStore(), config),
     guard: app.redis && config.smsGuard !== 'off' ? smsGuard(app.redis, config) : undefined,
     daily: app.redis && config.smsMarketDailyMax ? dailyMessages(app.redis, config, config.smsMarketDailyMax) : undefined,

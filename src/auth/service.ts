@@ -7,7 +7,7 @@ import { secretPicker, type CodeSecrets } from '../redis/code-secrets.js'
 import type { User, UsersRepository } from '../users/repository.js'
 import { deriveCode, digestCode, phoneKey, testPhoneKey } from './codes/code.js'
 import type { CodeStore, Issued } from './codes/store.js'
-import type { LogoutMarks } from './tokens/revocations.js'
+import type { Revocations } from './tokens/revocations.js'
 import { phoneReader, sendFailure, type Guess, type PhoneOptions, type SendRequest } from './phone-input.js'
 import { SmsRefused, type SmsContext, type SmsSender } from '../messages/index.js'
 import { smsText, type MessageSettings } from '../messages/text.js'
@@ -23,7 +23,7 @@ export interface AuthPorts {
   db: Database
   users: UsersRepository
   codes: CodeStore
-  marks: LogoutMarks
+  revocations: Revocations
   guesses: GuessLimit
   /** None where SMS_GUARD is off, or without Redis. */
   guard: SmsGuard | undefined
@@ -44,7 +44,8 @@ export interface AuthOptions extends CodeSecrets, MessageSettings, PhoneOptions 
 export type AuthService = ReturnType<typeof authService>
 
 /** The flow of a login, free of HTTP. */
-export function authService (config: AuthOptions, { db, users, codes, marks, guesses, guard, daily, sms, clock, newNonce }: AuthPorts) {
+export function authService (config: AuthOptions, ports: AuthPorts) {
+  const { db, users, codes, revocations, guesses, guard, daily, sms, clock, newNonce } = ports
   const { codeSecret, codeSecretPrevious, testPhones } = config
   const readPhone = phoneReader(config)
   const keyOf = (secret: string, phone: string) => (testPhones.has(phone) ? testPhoneKey : phoneKey)(secret, phone)
@@ -208,7 +209,7 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
         const isOwn = ended <= clock() / 1000 + leewaySeconds
         // A token of an earlier backend may be younger than last_login, which another system may have set far ahead. Half a
         // second more keeps the revocation different from every last_login, so that it counts at once.
-        await marks.leave(id, isOwn && ended >= sessionStart ? ended : sessionStart + 0.5)
+        await revocations.revokeUntil(id, isOwn && ended >= sessionStart ? ended : sessionStart + 0.5)
         return user.phone
       })
       audit('logout', { userId: id, phone })

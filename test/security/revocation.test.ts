@@ -1,5 +1,5 @@
 import t from 'tap'
-import { memoryLogoutMarks } from '../../src/auth/tokens/revocations.js'
+import { memoryRevocations } from '../../src/auth/tokens/revocations.js'
 import { claimsOf, mint } from '../helpers/forge.js'
 import { monitoredRedis } from '../helpers/monitor.js'
 import { startRedis } from '../helpers/servers.js'
@@ -219,9 +219,9 @@ t.test('of 50 workers that mix login, logout and requests none passes with a tok
 })
 
 t.test('revocations in memory keep the latest two logouts', async (t) => {
-  const marks = memoryLogoutMarks()
+  const revocations = memoryRevocations()
 
-  t.strictSame(await marks.find(1), { until: 0, before: 0 })
-  for (const lastLogin of [100, 50, 200, 200, 150]) await marks.leave(1, lastLogin)
-  t.strictSame(await marks.find(1), { until: 200, before: 100 })
+  t.strictSame(await revocations.revokedUntil(1), { until: 0, before: 0 })
+  for (const lastLogin of [100, 50, 200, 200, 150]) await revocations.revokeUntil(1, lastLogin)
+  t.strictSame(await revocations.revokedUntil(1), { until: 200, before: 100 })
 })

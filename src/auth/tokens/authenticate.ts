@@ -4,7 +4,7 @@ import fp from 'fastify-plugin'
 import { LRUCache } from 'lru-cache'
 import { problem, type Problem } from '../../http/problems.js'
 import { activeUsers, creationTimes } from '../../users/active.js'
-import type { LogoutMarks } from './revocations.js'
+import type { Revocations } from './revocations.js'
 import { readToken, type AuthenticatedUser, type Lifetimes, type VerifiedToken } from './token.js'
 
 declare module '@fastify/jwt' {
@@ -39,12 +39,12 @@ interface Options extends Lifetimes {
   jwtSecret: string
   /** Accepted, signs nothing. */
   jwtSecretPrevious: string | undefined
-  marks: LogoutMarks
+  revocations: Revocations
   /** Milliseconds since the epoch. */
   clock: () => number
 }
 
-export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, marks, clock, ...lifetimes }) => {
+export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, revocations, clock, ...lifetimes }) => {
   const verify = { algorithms: ['HS256' as const], requiredClaims: ['user_id', 'market', 'exp'], cache: false }
   await app.register(jwt, { secret: jwtSecret, sign: { algorithm: 'HS256' }, verify })
   if (jwtSecretPrevious !== undefined) await app.register(jwt, { secret: jwtSecretPrevious, verify, namespace: 'previous' })
@@ -69,7 +69,8 @@ export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, marks, cl
 
   /** Whether the session of an earlier login has ended (CONTRACT, section 5, checks 4 and 5). */
   async function isSessionOver ({ id, sessionStart, isStartKnown }: VerifiedToken, lastLogin: number | null): Promise<boolean> {
-    const [created, { until, before }] = await Promise.all([isStartKnown ? findCreation(id) : null, marks.find(id)])
+    const [created, { until, before }] = await Promise.all(
+      [isStartKnown ? findCreation(id) : null, revocations.revokedUntil(id)])
     // The id was given out twice, after a restore: the token is from its first owner.
     if (created === undefined || (created !== null && sessionStart < created)) return true
     // Every logout that was committed has moved last_login past the value that it revoked. A revocation that still equals
