@@ -12,7 +12,7 @@ import { authRoutes } from './auth/index.js'
 import { memoryRevocations, redisRevocations } from './auth/tokens/revocations.js'
 import { authService } from './auth/service.js'
 import { smsSender, type SmsSender } from './messages/index.js'
-import { smsGuard } from './messages/pumping-guard.js'
+import { pumpingGuard } from './messages/pumping-guard.js'
 import { leewaySeconds } from './auth/tokens/token.js'
 import { trustedProxies } from './http/client-ip.js'
 import type { Config } from './config/index.js'
@@ -130,7 +130,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     codes: app.redis ? redisCodeStore(app.redis, limits) : memoryCodeStore(limits),
     revocations,
     guesses: guessLimit(app.redis ? redisGuessStore(app.redis) : memoryGuessStore(), config),
-    guard: app.redis && config.smsGuard !== 'off' ? smsGuard(app.redis, config) : undefined,
+    guard: app.redis && config.smsGuard !== 'off' ? pumpingGuard(app.redis, config) : undefined,
     daily: app.redis && config.smsMarketDailyMax ? dailyMessages(app.redis, config, config.smsMarketDailyMax) : undefined,
     sms: overrides.sms ?? smsSender(config),
     clock,

@@ -11,7 +11,7 @@ import type { Revocations } from './tokens/revocations.js'
 import { phoneReader, sendFailure, type Guess, type PhoneOptions, type SendRequest } from './phone-input.js'
 import { SmsRefused, type SmsContext, type SmsSender } from '../messages/index.js'
 import { smsText, type MessageSettings } from '../messages/text.js'
-import type { SmsGuard } from '../messages/pumping-guard.js'
+import type { PumpingGuard } from '../messages/pumping-guard.js'
 import { leewaySeconds, type AuthenticatedUser } from './tokens/token.js'
 import type { DailyMessages, Place } from '../messages/daily-maximum.js'
 import type { GuessLimit } from '../limits/guesses.js'
@@ -26,7 +26,7 @@ export interface AuthPorts {
   revocations: Revocations
   guesses: GuessLimit
   /** None where SMS_GUARD is off, or without Redis. */
-  guard: SmsGuard | undefined
+  guard: PumpingGuard | undefined
   /** None without SMS_MARKET_DAILY_MAX, or without Redis. */
   daily: DailyMessages | undefined
   sms: SmsSender

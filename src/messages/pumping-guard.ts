@@ -17,7 +17,7 @@ export interface GuardVerdict {
   retryAfterSeconds: number
 }
 
-export type SmsGuard = ReturnType<typeof smsGuard>
+export type PumpingGuard = ReturnType<typeof pumpingGuard>
 
 /*
  * Race: parallel sends must not pass a threshold together, so the sums are read and the send is counted in one step. One
@@ -81,7 +81,7 @@ interface GuardOptions extends CodeSecrets {
  * minutes, for each client IP, block of numbers (E.164 without the last four digits) and market. A known number is never
  * counted or stopped, but costs the same commands, or the time taken would tell it apart.
  */
-export function smsGuard (redis: Redis, config: GuardOptions) {
+export function pumpingGuard (redis: Redis, config: GuardOptions) {
   const run = redisScript<number>(redis, 'guardCount', count)
   const thresholds = { client: config.smsGuardClientSends, block: config.smsGuardBlockSends, market: config.smsGuardMarketSends }
   const digest = (scope: GuardScope, what: string, secret = config.codeSecret) => keyedDigest(secret, scope, what)
