@@ -7,13 +7,16 @@ import { readTraceparent } from '../http/traceparent.js'
 import { formatPhone, languages, type Language } from '../phone/markets.js'
 import { withoutSeparators } from '../phone/phone-number.js'
 import { displayName } from '../users/schemas.js'
-import { logoutSchema, marketsSchema, sendVerificationSchema, supportedMarkets, verifyCodeSchema, verifyTokenSchema } from './schemas.js'
+import {
+  logoutSchema, marketsSchema, sendVerificationSchema, supportedMarkets, verifyCodeSchema, verifyTokenSchema
+} from './schemas.js'
 import type { AuthService } from './service.js'
 
-/** The language a client prefers (RFC 9110, section 12.5.4); "*" names none. */
+/** The language that an Accept-Language header prefers (RFC 9110, section 12.5.4). "*" counts as nothing. */
 function acceptedLanguage (header = ''): Language | undefined {
   const named = header.split(',').filter((range) => !range.trim().startsWith('*')).join(',')
-  return named ? new Negotiator({ headers: { 'accept-language': named } }).language([...languages]) as Language | undefined : undefined
+  if (!named) return undefined
+  return new Negotiator({ headers: { 'accept-language': named } }).language([...languages]) as Language | undefined
 }
 
 interface Options {
@@ -34,8 +37,8 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
     const { phone, market, language } = request.body
     const wanted = language ?? acceptedLanguage(request.headers['accept-language'])
     const traceparent = readTraceparent(request.headers.traceparent)
-    const asked = { phone, market, language: wanted, clientIp: clientAddress(request), traceparent }
-    const sent = await auth.sendCode(asked, audit(request))
+    const input = { phone, market, language: wanted, clientIp: clientAddress(request), traceparent }
+    const sent = await auth.sendCode(input, audit(request))
     return {
       success: true as const,
       message: 'A code is on its way by SMS.',
@@ -44,7 +47,7 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
       language: sent.language,
       expires_in: sent.expiresInSeconds,
       expires_in_minutes: Math.ceil(sent.expiresInSeconds / 60),
-      // The cooldown ends with the code.
+      // The cooldown ends when the code expires.
       retry_after: Math.min(resendSeconds, sent.expiresInSeconds)
     }
   })
@@ -81,18 +84,20 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
 
   app.get('/markets', { schema: marketsSchema }, () => supportedMarkets)
 
-  // A gateway passes on the method, headers and body of a request that is not ours to judge: nothing of it is read.
-  // It hears 200, 401 or 503, whatever is wrong with the database.
-  const guard: onRequestHookHandler = (request, reply, done) => app.authenticate(request, reply, (error) => {
+  // A gateway forwards the method, headers and body of a request to another service, so only the token counts here.
+  // The response is 200, 401 or 503: a malformed header is 401, and every database error is 503.
+  const authenticate: onRequestHookHandler = (request, reply, done) => app.authenticate(request, reply, (error) => {
     if (error !== undefined && !isProblem(error)) return done(problem('unavailable', { cause: error }))
     done(error?.statusCode === 400 ? problem('invalid_token') : error)
   })
-  const answer = (request: FastifyRequest, reply: FastifyReply) => {
+  const respond = (request: FastifyRequest, reply: FastifyReply) => {
     const { id, market } = request.user
     reply.header('x-user-id', id).header('x-user-market', market).send({ valid: true, user_id: id, market })
   }
-  const route = { url: '/verify-token', config: { cors: false as const }, onRequest: [guard, answer], handler: answer }
+  const onRequest = [authenticate, respond]
+  const route = { url: '/verify-token', config: { cors: false as const }, onRequest, handler: respond }
   app.route({ ...route, method: 'GET', exposeHeadRoute: false, schema: verifyTokenSchema })
-  // Documented once.
-  app.route({ ...route, method: app.supportedMethods.filter((method) => method !== 'GET'), schema: { ...verifyTokenSchema, hide: true } })
+  // The OpenAPI document has GET only.
+  const others = app.supportedMethods.filter((method) => method !== 'GET')
+  app.route({ ...route, method: others, schema: { ...verifyTokenSchema, hide: true } })
 }

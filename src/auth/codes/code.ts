@@ -15,11 +15,11 @@ export function deriveCode (secret: string, phone: string, nonce: string): strin
   return String(value % 10 ** codeDigits).padStart(codeDigits, '0')
 }
 
-/** What is kept of a code, to compare a guess with. */
+/** The digest of a code. The store keeps it instead of the code and compares the digests of guesses with it. */
 export const digestCode = (secret: string, phone: string, code: string) => keyedDigest(secret, 'digest', phone, code)
 
-/** The name a number goes by in Redis. */
+/** The key of a number in the code store, which holds no phone number. */
 export const phoneKey = (secret: string, phone: string) => keyedDigest(secret, 'phone', phone)
 
-/** That of a test number; another one, so that its fixed code is gone once TEST_PHONES does not name it any more. */
+/** The key of a test number. It differs from phoneKey, so a number removed from TEST_PHONES has no live code. */
 export const testPhoneKey = (secret: string, phone: string) => keyedDigest(secret, 'test phone', phone)

@@ -9,11 +9,11 @@ export interface Revocation {
   before: number
 }
 
-/** The revocation of each user, by id: it keeps a logged-out token dead. Throws unavailable when the store does not respond. */
+/** The revocation of each user, by id: it keeps logged-out tokens dead. Throws unavailable when the store fails. */
 export interface Revocations {
   /**
-   * Revokes every session that started at or before `lastLogin` (seconds since the epoch), for as long as a session can live.
-   * Never lowers a revocation.
+   * Revokes every session that started at or before `lastLogin` (seconds since the epoch), for the longest life of a
+   * session. Never lowers a revocation.
    */
   revokeUntil (userId: number, lastLogin: number): Promise<void>
   revokedUntil (userId: number): Promise<Revocation>
@@ -26,7 +26,7 @@ if tonumber(ARGV[1]) > tonumber(last) then last, before = ARGV[1], last end
 redis.call('SET', KEYS[1], last .. ' ' .. before, 'EX', ARGV[2])
 `
 
-/** Revocations in Redis, shared by all replicas. `ttlSeconds` is the longest time for which a revoked session could live. */
+/** Revocations in Redis, shared by all replicas. `ttlSeconds` is the longest time that a revoked session could live. */
 export function redisRevocations (redis: Redis, ttlSeconds: number): Revocations {
   const runRevoke = redisScript(redis, 'revoke', revoke)
   return {
