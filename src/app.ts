@@ -12,7 +12,7 @@ import { authRoutes } from './auth/index.js'
 import { authService } from './auth/service.js'
 import authenticate from './auth/tokens/authenticate.js'
 import { forwardAuthRoutes, withoutForwardedPath } from './auth/tokens/forward-auth.js'
-import { memoryLogoutMarks, redisLogoutMarks } from './auth/tokens/revocations.js'
+import { memoryRevocations, redisRevocations } from './auth/tokens/revocations.js'
 import { leewaySeconds } from './auth/tokens/token.js'
 import type { Config } from './config/index.js'
 import { healthRoutes } from './health/index.js'
@@ -31,7 +31,7 @@ import { shedLoad } from './limits/in-flight.js'
 import { boundBodies, unfinishedBodies } from './limits/unfinished-bodies.js'
 import { dailyMessages } from './messages/daily-maximum.js'
 import { smsSender, type SmsSender } from './messages/index.js'
-import { smsGuard } from './messages/pumping-guard.js'
+import { pumpingGuard } from './messages/pumping-guard.js'
 import { loggerOptions } from './monitoring/logger.js'
 import cors, { openRefusal } from './plugins/cors.js'
 import database from './plugins/database.js'
@@ -92,8 +92,10 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   boundBodies(app, bodies)
   await app.register(rateLimit, config)
   await app.register(limitUser, config)
-  const marks = app.redis ? redisLogoutMarks(app.redis, config.sessionMaxSeconds + leewaySeconds) : memoryLogoutMarks()
-  await app.register(authenticate, { ...config, marks, clock })
+  const revocations = app.redis
+    ? redisRevocations(app.redis, config.sessionMaxSeconds + leewaySeconds)
+    : memoryRevocations()
+  await app.register(authenticate, { ...config, revocations, clock })
 
   const limits = {
     ttlMs: config.codeTtlSeconds * 1000,
@@ -109,9 +111,9 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     db: app.db,
     users,
     codes,
-    marks,
+    revocations,
     guesses: guessLimit(app.redis ? redisGuessStore(app.redis) : memoryGuessStore(), config),
-    guard: app.redis && config.smsGuard !== 'off' ? smsGuard(app.redis, config) : undefined,
+    guard: app.redis && config.smsGuard !== 'off' ? pumpingGuard(app.redis, config) : undefined,
     daily: app.redis && config.smsMarketDailyMax ? dailyMessages(app.redis, config, config.smsMarketDailyMax) : undefined,
     sms: overrides.sms ?? smsSender(config),
     clock,

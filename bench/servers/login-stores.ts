@@ -1,7 +1,7 @@
 import Fastify from 'fastify'
 import { newNonce, phoneKey } from '../../src/auth/codes/code.js'
 import { redisCodeStore } from '../../src/auth/codes/store.redis.js'
-import { smsGuard } from '../../src/messages/pumping-guard.js'
+import { pumpingGuard } from '../../src/messages/pumping-guard.js'
 import { loadConfig } from '../../src/config/index.js'
 import { keyedDigest } from '../../src/redis/keyed-digest.js'
 import { guessLimit, redisGuessStore } from '../../src/limits/guesses.js'
@@ -25,7 +25,7 @@ await app.ready()
 if (!app.redis) throw new Error('no Redis')
 
 const users = usersRepository(app.db)
-const guard = smsGuard(app.redis, config)
+const guard = pumpingGuard(app.redis, config)
 const guesses = guessLimit(redisGuessStore(app.redis), config)
 const codes = redisCodeStore(app.redis, {
   ttlMs: config.codeTtlSeconds * 1000,

@@ -31,7 +31,7 @@ export function accountService ({ codeSecret, codeSecretPrevious, testPhones }: 
       const phone = await db.inTurn(userId, async (tx) => {
         const user = await users.remove(tx, userId)
         if (!user) throw problem('invalid_token')
-        for (const secret of secrets) await codes.forget(keyOf(secret, user.phone))
+        for (const secret of secrets) await codes.deleteCode(keyOf(secret, user.phone))
         return user.phone
       })
       audit('account_deleted', { userId, phone })

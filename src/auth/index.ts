@@ -9,10 +9,11 @@ import { displayName } from '../users/schemas.js'
 import { logoutSchema, marketsSchema, sendVerificationSchema, supportedMarkets, verifyCodeSchema } from './schemas.js'
 import type { AuthService } from './service.js'
 
-/** The language a client prefers (RFC 9110, section 12.5.4); "*" names none. */
+/** The language that an Accept-Language header prefers (RFC 9110, section 12.5.4). "*" counts as nothing. */
 function acceptedLanguage (header = ''): Language | undefined {
   const named = header.split(',').filter((range) => !range.trim().startsWith('*')).join(',')
-  return named ? new Negotiator({ headers: { 'accept-language': named } }).language([...languages]) as Language | undefined : undefined
+  if (!named) return undefined
+  return new Negotiator({ headers: { 'accept-language': named } }).language([...languages]) as Language | undefined
 }
 
 interface Options {
@@ -28,8 +29,8 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
     const { phone, market, language } = request.body
     const wanted = language ?? acceptedLanguage(request.headers['accept-language'])
     const traceparent = readTraceparent(request.headers.traceparent)
-    const asked = { phone, market, language: wanted, clientIp: clientAddress(request), traceparent }
-    const sent = await auth.sendCode(asked, audit(request))
+    const input = { phone, market, language: wanted, clientIp: clientAddress(request), traceparent }
+    const sent = await auth.sendCode(input, audit(request))
     return {
       success: true as const,
       message: 'A code is on its way by SMS.',
@@ -38,7 +39,7 @@ export const authRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { auth
       language: sent.language,
       expires_in: sent.expiresInSeconds,
       expires_in_minutes: Math.ceil(sent.expiresInSeconds / 60),
-      // The cooldown ends with the code.
+      // The cooldown ends when the code expires.
       retry_after: Math.min(resendSeconds, sent.expiresInSeconds)
     }
   })

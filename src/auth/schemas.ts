@@ -1,5 +1,5 @@
 import { Type } from 'typebox'
-import { answer, guarded, limited } from '../http/responses.js'
+import { answer, authenticated, limited } from '../http/responses.js'
 import { problems } from '../http/problems.js'
 import { defaultMarket, marketIds, markets } from '../phone/markets.js'
 import { LanguageSchema, MarketIdSchema, OpenLanguage, OpenMarket } from '../http/market-schemas.js'
@@ -7,84 +7,84 @@ import { done, DoneSchema, Int32, Nullable, openOneOf, UserId } from '../http/sc
 
 const tags = ['auth']
 
-/** The most characters of a number or code that is typed or pasted. */
+/** Most characters of a number or code as people type or paste it. */
 const maxTyped = 64
 
 const Phone = Type.String({
   minLength: 1,
   maxLength: maxTyped,
-  description: 'With its country code, whose `+` may be `00` or missing, or a national number of `market`. Spaces, dashes, dots, ' +
-    'parentheses and invisible characters do not count.'
+  description: 'With its country code, whose `+` may be `00` or missing, or a national number of `market`. Spaces, ' +
+    'dashes, dots, parentheses and invisible characters are ignored.'
 })
 const Code = Type.String({
   maxLength: maxTyped,
   format: 'one-time-code',
-  description: 'Six digits. Spaces, dashes, dots, parentheses and invisible characters do not count.'
+  description: 'Six digits. Spaces, dashes, dots, parentheses and invisible characters are ignored.'
 })
 
-/** Headers take any value: one that means nothing counts as none. */
+/** Headers accept any value: one that has no meaning is ignored. */
 const requestId = {
   'X-Request-Id': Type.Optional(Type.String({
-    description: 'Names this request in the log, if it is 1 to 64 of `A-Za-z0-9_-`.', examples: ['login-7f3a']
+    description: 'The id of this request in the log, if it is 1 to 64 of `A-Za-z0-9_-`.', examples: ['login-7f3a']
   }))
 }
 const acceptLanguage = {
   'Accept-Language': Type.Optional(Type.String({
-    description: 'The language of the message, if the body names none.', examples: ['ky, ru;q=0.8']
+    description: 'The language of the message, if the body has none.', examples: ['ky, ru;q=0.8']
   }))
 }
 
 const CodeSentSchema = Type.Object({
   ...done,
-  phone_number: Type.String({ description: 'In the format of its market.' }),
+  phone_number: Type.String({ description: 'The number in the format of its market.' }),
   market: OpenMarket('The market of the number.'),
   language: OpenLanguage('The language of the request, else of the market.'),
-  expires_in: Int32('Seconds for which the code is good.'),
-  expires_in_minutes: Int32('The same in minutes, rounded up.'),
-  retry_after: Int32('Seconds after which the code may be sent again.')
+  expires_in: Int32('Seconds until the code expires.'),
+  expires_in_minutes: Int32('Minutes until the code expires, rounded up.'),
+  retry_after: Int32('Seconds until the code may be sent again.')
 }, { title: 'CodeSent' })
 
 const LoginUserSchema = Type.Object({
   id: UserId,
   phone: Type.String({ description: 'E.164.' }),
-  name: Type.String({ description: 'The full name, or `User` and the number where there is none.' }),
-  full_name: Nullable(Type.String({ description: 'Null where the person gave none.' })),
+  name: Type.String({ description: 'The full name. Without one: `User` and the number.' }),
+  full_name: Nullable(Type.String({ description: 'Null until the person sets it.' })),
   is_active: Type.Boolean({ description: 'Whether the person is signed in.' }),
   is_verified: Type.Boolean({ description: 'Whether the number has ever been verified.' }),
   market: OpenMarket('The market of the number.')
-}, { title: 'LoginUser', description: 'Who has signed in.' })
+}, { title: 'LoginUser', description: 'The user who signed in.' })
 
 const LoginSchema = Type.Object({
   ...done,
   access_token: Type.String({ description: 'A JWT (RFC 7519), signed with HS256: `user_id`, `market`, `iat`, `exp`.' }),
-  token_type: openOneOf(['bearer'], 'How the token is sent (RFC 6750).'),
-  expires_in: Int32('Seconds for which the token is good.'),
+  token_type: openOneOf(['bearer'], 'How to send the token (RFC 6750).'),
+  expires_in: Int32('Seconds until the token expires.'),
   user: LoginUserSchema,
   market: OpenMarket('The market of the user.'),
-  is_new_user: Type.Boolean({ description: 'Whether this login made the account.' })
+  is_new_user: Type.Boolean({ description: 'Whether this login created the account.' })
 }, { title: 'Login' })
 
 const MarketSchema = Type.Object({
   market: OpenMarket('The id of the market.'),
-  country: Type.String({ description: 'Its English name.' }),
-  currency: Type.String({ description: 'Its sign.' }),
+  country: Type.String({ description: 'The country in English.' }),
+  currency: Type.String({ description: 'The sign of the currency.' }),
   currency_code: Type.String({ description: 'ISO 4217.' }),
-  language: OpenLanguage('The language of messages, where the person has chosen none.'),
-  phone_prefix: Type.String({ description: 'What every number begins with.' }),
-  phone_format: Type.String({ description: 'How a number is shown; every X is a digit.' })
+  language: OpenLanguage('The language of messages, unless the person has chosen one.'),
+  phone_prefix: Type.String({ description: 'The first characters of every number.' }),
+  phone_format: Type.String({ description: 'How to display a number; every X is a digit.' })
 }, { title: 'Market', description: 'A country whose numbers can sign in.' })
 
 const MarketListSchema = Type.Object({
   supported_markets: Type.Array(MarketSchema, { description: 'Every market whose numbers can sign in.' }),
-  default_market: OpenMarket('The market of an account whose number belongs to none.')
+  default_market: OpenMarket('The market of an account whose number belongs to no market.')
 }, { title: 'MarketList' })
 
-// New members of a body go last: generated clients of Kotlin take them by position.
+// New members of a body go last: generated Kotlin clients pass them by position.
 export const sendVerificationSchema = {
   operationId: 'sendVerification',
   summary: 'Send a code by SMS',
-  description: 'Answers alike for known and unknown numbers. A code that is still alive is sent again. The language of the message is that ' +
-    'of the body, else of `Accept-Language`, else that of the account or the market.',
+  description: 'The response does not reveal whether the number has an account. A live code is sent again. The ' +
+    'message is in the language of the body, else of `Accept-Language`, else of the account, else of the market.',
   tags,
   headers: Type.Object({ ...acceptLanguage, ...requestId }),
   body: Type.Object({ phone: Phone, language: Type.Optional(LanguageSchema), market: Type.Optional(MarketIdSchema) },
@@ -107,8 +107,8 @@ export const sendVerificationSchema = {
 
 export const verifyCodeSchema = {
   operationId: 'verifyCode',
-  summary: 'Trade a code for an access token',
-  description: 'A code is good once. A number that nobody has logged in with before becomes an account.',
+  summary: 'Exchange a code for an access token',
+  description: 'A code works once. The first login of a number creates its account.',
   tags,
   headers: Type.Object(requestId),
   body: Type.Object({ phone: Phone, verification_code: Code, market: Type.Optional(MarketIdSchema) },
@@ -117,7 +117,9 @@ export const verifyCodeSchema = {
     200: answer(LoginSchema, 'Signed in.', {
       success: true,
       message: 'Signed in.',
-      access_token: 'eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ1c2VyX2lkIjoxOSwibWFya2V0Ijoia2ciLCJpYXQiOjE3OTU0MTE4MDAsImV4cCI6MTc5NTQxMzYwMH0.LhdwfRxTeEbFtZmGvVTPFgZZXG8OgaW2ZAPKwF6OYnE',
+      access_token: 'eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9' +
+        '.eyJ1c2VyX2lkIjoxOSwibWFya2V0Ijoia2ciLCJpYXQiOjE3OTU0MTE4MDAsImV4cCI6MTc5NTQxMzYwMH0' +
+        '.LhdwfRxTeEbFtZmGvVTPFgZZXG8OgaW2ZAPKwF6OYnE',
       token_type: 'bearer',
       expires_in: 1800,
       user: {
@@ -132,24 +134,26 @@ export const verifyCodeSchema = {
       market: 'kg',
       is_new_user: true
     }),
-    ...problems(['bad_request', 'invalid_code', 'payload_too_large', 'unsupported_media_type', 'invalid_request', 'unsupported_phone',
-      'rate_limited', 'unavailable'])
+    ...problems(['bad_request', 'invalid_code', 'payload_too_large', 'unsupported_media_type', 'invalid_request',
+      'unsupported_phone', 'rate_limited', 'unavailable'])
   })
 }
 
 export const logoutSchema = {
   operationId: 'logout',
   summary: 'Sign out on every device',
-  description: 'Every token of the account is dead from here on, also after the next login. No body is needed.',
+  description: 'Every token of the account stops working at once and stays dead after the next login. The request ' +
+    'needs no body.',
   tags,
-  ...guarded,
+  ...authenticated,
   response: limited({
     200: answer(DoneSchema, 'Signed out.', { success: true, message: 'Signed out on every device.' }),
-    ...problems(['bad_request', 'token_missing', 'invalid_token', 'payload_too_large', 'unsupported_media_type', 'rate_limited', 'unavailable'])
+    ...problems(['bad_request', 'token_missing', 'invalid_token', 'payload_too_large', 'unsupported_media_type',
+      'rate_limited', 'unavailable'])
   })
 }
 
-/** All that the table of markets tells in public. */
+/** The public part of the table of markets. */
 export const supportedMarkets = {
   supported_markets: marketIds.map((id) => ({
     market: id,
@@ -166,7 +170,7 @@ export const supportedMarkets = {
 export const marketsSchema = {
   operationId: 'listMarkets',
   summary: 'List the markets',
-  description: 'Read it at the start of an app: a market may be added at any time.',
+  description: 'Read it when an app starts: a market may be added at any time.',
   tags,
   response: {
     200: answer(MarketListSchema, 'The markets whose numbers can sign in.', supportedMarkets)

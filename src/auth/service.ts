@@ -7,27 +7,27 @@ import { secretPicker, type CodeSecrets } from '../redis/code-secrets.js'
 import type { User, UsersRepository } from '../users/repository.js'
 import { codeKeys, deriveCode, digestCode } from './codes/code.js'
 import type { CodeStore, Issued } from './codes/store.js'
-import type { LogoutMarks } from './tokens/revocations.js'
+import type { Revocations } from './tokens/revocations.js'
 import { phoneReader, sendFailure, type Guess, type PhoneOptions, type SendRequest } from './phone-input.js'
 import { SmsRefused, type SmsContext, type SmsSender } from '../messages/index.js'
 import { smsText, type MessageSettings } from '../messages/text.js'
-import type { SmsGuard } from '../messages/pumping-guard.js'
+import type { PumpingGuard } from '../messages/pumping-guard.js'
 import { leewaySeconds, type AuthenticatedUser } from './tokens/token.js'
 import type { DailyMessages, Place } from '../messages/daily-maximum.js'
 import type { GuessLimit } from '../limits/guesses.js'
 
-/** How long after the end of its longest possible session a number is still known. */
+/** How long a number stays known after its longest possible session has ended. */
 const knownBeyondSessionSeconds = 30 * 86_400
 
 export interface AuthPorts {
   db: Database
   users: UsersRepository
   codes: CodeStore
-  marks: LogoutMarks
+  revocations: Revocations
   guesses: GuessLimit
-  /** None where SMS_GUARD is off, or without Redis. */
-  guard: SmsGuard | undefined
-  /** None without SMS_MARKET_DAILY_MAX, or without Redis. */
+  /** Undefined if SMS_GUARD is off, or without Redis. */
+  guard: PumpingGuard | undefined
+  /** Undefined without SMS_MARKET_DAILY_MAX, or without Redis. */
   daily: DailyMessages | undefined
   sms: SmsSender
   /** Milliseconds since the epoch. */
@@ -43,23 +43,24 @@ export interface AuthOptions extends CodeSecrets, MessageSettings, PhoneOptions 
 
 export type AuthService = ReturnType<typeof authService>
 
-/** The flow of a login, free of HTTP. */
-export function authService (config: AuthOptions, { db, users, codes, marks, guesses, guard, daily, sms, clock, newNonce }: AuthPorts) {
+/** The flow of login and logout, without HTTP. */
+export function authService (config: AuthOptions, ports: AuthPorts) {
+  const { db, users, codes, revocations, guesses, guard, daily, sms, clock, newNonce } = ports
   const readPhone = phoneReader(config)
   const keyOf = codeKeys(config.testPhones)
   const pickSecret = secretPicker(config, codes.has)
-  /** Under which secret and key a number goes in the store of codes. */
+  /** The secret for a number (the current or the previous one), and the key of the number in the code store. */
   async function secretOf (phone: string) {
-    const secret = await pickSecret((one) => keyOf(one, phone))
+    const secret = await pickSecret((candidate) => keyOf(candidate, phone))
     return { secret, key: keyOf(secret, phone) }
   }
 
   const knownMs = (config.sessionMaxSeconds + knownBeyondSessionSeconds) * 1000
-  /** Whether the pumping guard passes the number of an account: its owner has proved it, and has logged in recently. */
+  /** Whether the pumping guard always admits the number: its owner verified it and logged in recently. */
   const isKnown = (account: Pick<User, 'isVerified' | 'lastLogin'> | undefined, now: number) =>
     account?.isVerified === true && account.lastLogin !== null && now - account.lastLogin.getTime() <= knownMs
 
-  /** Asks the pumping guard about a send that is issued. Throws too_many_sends. */
+  /** Counts an issued send with the pumping guard. Throws too_many_sends if the guard refuses it. */
   async function passGuard (send: Send, audit: Audit) {
     const verdict = await guard?.admit(send)
     if (!verdict) return
@@ -68,7 +69,7 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
     if (config.smsGuard === 'enforce') throw problem('too_many_sends', { retryAfter: verdict.retryAfterSeconds })
   }
 
-  /** Takes one of the messages that a market has in a day. Throws too_many_sends. */
+  /** Counts a message in the daily maximum of its market. Throws too_many_sends if the maximum is reached. */
   async function takePlace ({ phone, market, now }: Send, audit: Audit): Promise<Place | undefined> {
     const place = await daily?.take(market, now)
     if (place?.status === 'full') {
@@ -79,7 +80,7 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
     return place
   }
 
-  /** Counts a send that is issued; one that is refused, or that cannot be counted, is taken back. Throws too_many_sends. */
+  /** Counts an issued send, and cancels it if it is refused or cannot be counted. Throws too_many_sends. */
   async function admit (send: Send, audit: Audit): Promise<Place | undefined> {
     try {
       await passGuard(send, audit)
@@ -88,13 +89,13 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
         throw error
       })
     } catch (error) {
-      // Nothing was sent: without this the number would wait for its cooldown.
-      await codes.takeBack(send.key, send.issued)
+      // No message was sent: without the cancel, the number would have a cooldown.
+      await codes.cancel(send.key, send.issued)
       throw error
     }
   }
 
-  /** Hands the message of a send that is issued to the provider. Throws too_many_sends, sms_failed, unsupported_phone, opted_out. */
+  /** Sends the message of an issued send. Throws too_many_sends, sms_failed, unsupported_phone, opted_out. */
   async function deliver ({ language, userId, context, ...send }: Send & Delivery, audit: Audit) {
     const { phone, market, key, issued } = send
     const place = await admit(send, audit)
@@ -105,9 +106,9 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
     } catch (cause) {
       const failure = sendFailure(cause)
       audit('sms_failed', { userId, phone }, { message_id: id, reason: failure.problemCode })
-      // After a time-out the message may still arrive: then its code must work.
+      // After a timeout the message may still arrive: its code must work then.
       if (cause instanceof SmsRefused) {
-        await codes.takeBack(key, issued)
+        await codes.cancel(key, issued)
         await guard?.release(send)
         if (place) await daily?.giveBack(place)
       }
@@ -122,7 +123,7 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
     if (guard && await codes.countVerified(key, now)) await guard.verified({ ...login, now })
   }
 
-  /** Counts a guess against its client IP before a code is compared. Throws rate_limited. */
+  /** Counts a guess against its client IP before its code is compared. Throws rate_limited. */
   async function beginGuess (phone: string, clientIp: string, audit: Audit) {
     const guess = await guesses.begin(clientIp, clock())
     if (guess.isAdmitted) return guess
@@ -132,11 +133,11 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
 
   return {
     /**
-     * Sends a code to a number; a code that is still alive is sent again. To a test number nothing is sent.
+     * Sends a code to a number, the live code again if there is one. A test number gets no message.
      * Throws invalid_request, unsupported_phone, opted_out, resend_too_soon, too_many_sends, sms_failed, unavailable.
      */
-    async sendCode ({ language, clientIp, traceparent, ...asked }: SendRequest, audit: Audit) {
-      const { phone, market, testCode } = readPhone(asked.phone, asked.market)
+    async sendCode ({ language, clientIp, traceparent, ...input }: SendRequest, audit: Audit) {
+      const { phone, market, testCode } = readPhone(input.phone, input.market)
       const account = await users.findByPhone(phone)
       const who = { userId: account?.id, phone }
       if (testCode) audit('test_phone', who, { action: 'send' })
@@ -146,7 +147,8 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
       const client = await guard?.clientGroup(clientIp) ?? ''
       const nonce = newNonce()
       const digest = digestCode(secret, phone, testCode ?? deriveCode(secret, phone, nonce))
-      const issued = await codes.issue(key, { nonce, digest, client: known || testCode ? '' : client }, now, testCode !== undefined)
+      const candidate = { nonce, digest, client: known || testCode ? '' : client }
+      const issued = await codes.issue(key, candidate, now, testCode !== undefined)
       if (issued.status !== 'issued') {
         audit('limit_hit', who, { limit: issued.status })
         throw problem(issued.status === 'too_soon' ? 'resend_too_soon' : 'too_many_sends',
@@ -159,45 +161,47 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
         const send = { phone, market, client, secret, key, issued, now, isKnown: known }
         await deliver({ ...send, language: spoken, userId: account?.id, context: { traceparent } }, audit)
       }
-      return { phone, market, language: language ?? markets[market].language, expiresInSeconds: Math.ceil((issued.expiresAt - now) / 1000) }
+      const expiresInSeconds = Math.ceil((issued.expiresAt - now) / 1000)
+      return { phone, market, language: language ?? markets[market].language, expiresInSeconds }
     },
 
     /**
-     * Exchanges a code for a login. `sessionStart` is the last_login that it wrote, in seconds since the epoch.
-     * Throws invalid_request, unsupported_phone, invalid_code, unavailable; rate_limited for a client IP with too many wrong
-     * guesses, and after many logins and logouts within seconds.
+     * Exchanges a code for a login. `sessionStart` is the last_login that the login wrote, in seconds since the epoch.
+     * Throws invalid_request, unsupported_phone, invalid_code, unavailable. Throws rate_limited for a client IP with
+     * too many wrong guesses, and after many logins and logouts within seconds.
      */
-    async verifyCode ({ code, clientIp, ...asked }: Guess, audit: Audit) {
-      const { phone, market, testCode } = readPhone(asked.phone, asked.market)
+    async verifyCode ({ code, clientIp, ...input }: Guess, audit: Audit) {
+      const { phone, market, testCode } = readPhone(input.phone, input.market)
       if (testCode) audit('test_phone', { phone }, { action: 'verify' })
       const { settle } = await beginGuess(phone, clientIp, audit)
       const { secret, key } = await secretOf(phone)
-      const redeemed = await codes.redeem(key, digestCode(secret, phone, code), clock(), testCode && digestCode(secret, phone, testCode))
+      const testDigest = testCode && digestCode(secret, phone, testCode)
+      const redeemed = await codes.redeem(key, digestCode(secret, phone, code), clock(), testDigest)
       if (redeemed.status !== 'right') {
-        const { status, ...left } = redeemed
-        // The code is compared and counted: a log line without the user is better than a 503.
+        const { status, ...attempts } = redeemed
+        // The guess is compared and counted by now: a log line without the user is better than a 503.
         const lookup = status === 'wrong' ? users.findByPhone(phone).catch(() => undefined) : undefined
         const [account] = await Promise.all([lookup, settle(status)])
         audit('wrong_code', { userId: account?.id, phone })
-        throw problem('invalid_code', left)
+        throw problem('invalid_code', attempts)
       }
       try {
-        // The code of a test number is no secret: it must not buy further wrong guesses.
+        // The code of a test number is not secret, so a right one must not allow more wrong guesses.
         const [{ user, isNew }] = await Promise.all([users.login(phone, market), settle(testCode ? 'none' : 'right')])
-        // The login stands, whether it is counted or not.
+        // The login is valid even if the pumping guard cannot count it.
         if (redeemed.client) await countVerified({ phone, market, key, client: redeemed.client }).catch(() => undefined)
         audit('login', { userId: user.id, phone }, { is_new_user: isNew })
         return { user, isNew, market, sessionStart: epochSeconds(user.lastLogin) }
       } catch (error) {
-        await codes.putBack(key, redeemed.undo)
+        await codes.restore(key, redeemed.undo)
         if (isProblem(error) && error.statusCode === 429) audit('limit_hit', { phone }, { limit: 'login' })
         throw error
       }
     },
 
     /**
-     * Signs a user out on every device. The revocation is written before the COMMIT and counts once the row has changed, so a
-     * failure of either store changes nothing. Throws invalid_token, unavailable.
+     * Signs a user out on every device. The revocation is written before the COMMIT and applies once the row has
+     * changed, so if either store fails, nothing changes. Throws invalid_token, unavailable.
      */
     async logout ({ id, sessionStart }: AuthenticatedUser, audit: Audit) {
       const phone = await db.inTurn(id, async (tx) => {
@@ -205,9 +209,9 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
         if (!user) throw problem('invalid_token')
         const ended = epochSeconds(user.lastLogin)
         const isOwn = ended <= clock() / 1000 + leewaySeconds
-        // A token of an earlier backend may be younger than last_login, which another system may have set far ahead. Half a
-        // second more keeps the revocation different from every last_login, so that it counts at once.
-        await marks.leave(id, isOwn && ended >= sessionStart ? ended : sessionStart + 0.5)
+        // A token of an earlier backend may be newer than last_login, and another system may have set last_login far
+        // ahead. The half second makes the revocation differ from every last_login, so it applies at once.
+        await revocations.revokeUntil(id, isOwn && ended >= sessionStart ? ended : sessionStart + 0.5)
         return user.phone
       })
       audit('logout', { userId: id, phone })
@@ -218,7 +222,7 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
 interface Send {
   phone: string
   market: MarketId
-  /** The group of the client IP that asks; empty where there is no guard. */
+  /** The client group of the client IP. Empty without a pumping guard. */
   client: string
   secret: string
   key: string
@@ -233,5 +237,5 @@ interface Delivery {
   context: SmsContext
 }
 
-/** Whole seconds since the epoch; 0 where there is no time. */
+/** Whole seconds since the epoch, 0 for null. */
 const epochSeconds = (time: Date | null) => Math.floor((time?.getTime() ?? 0) / 1000)

@@ -10,33 +10,35 @@ import { openOneOf } from '../http/schemas.js'
 
 const LiveSchema = Type.Object({ status: openOneOf(['ok'], 'The process responds.') }, { title: 'Liveness' })
 const ReadySchema = Type.Object({
-  status: openOneOf(['ok', 'degraded', 'unavailable'], 'Whether the service serves all, some or none of its routes.'),
+  status: openOneOf(['ok', 'degraded', 'unavailable'], 'Whether all, some or none of the routes work.'),
   checks: Type.Object({
     database: openOneOf(['up', 'down'], 'PostgreSQL.'),
     redis: openOneOf(['up', 'down'], 'Redis.')
-  }, { title: 'ReadinessChecks', description: 'Each store.' })
+  }, { title: 'ReadinessChecks', description: 'The state of each store.' })
 }, { title: 'Readiness' })
 
 const tags = ['health']
 const liveSchema = {
   operationId: 'getLive',
-  summary: 'Whether the process lives',
-  description: 'It says nothing of PostgreSQL and Redis: an orchestrator restarts a process that does not respond.',
+  summary: 'Check that the process responds',
+  description: 'Does not check PostgreSQL and Redis. An orchestrator restarts a process that does not respond.',
   tags,
-  response: { 200: answer(LiveSchema, 'It can answer.', { status: 'ok' }) }
+  response: { 200: answer(LiveSchema, 'The process responds.', { status: 'ok' }) }
 }
 const readySchema = {
   operationId: 'getReady',
-  summary: 'Whether the service can serve',
-  description: 'Without Redis it is degraded: guarded requests go on, nobody can sign in or out.',
+  summary: 'Check that the service can serve requests',
+  description: 'Without Redis the service is degraded: authenticated routes work, but nobody can sign in or out.',
   tags,
   response: {
-    200: answer(ReadySchema, 'It serves.', { status: 'ok', checks: { database: 'up', redis: 'up' } }),
-    503: answer(ReadySchema, 'PostgreSQL is away.', { status: 'unavailable', checks: { database: 'down', redis: 'up' } })
+    200: answer(ReadySchema, 'The service serves all or some of its routes.',
+      { status: 'ok', checks: { database: 'up', redis: 'up' } }),
+    503: answer(ReadySchema, 'PostgreSQL is unavailable, or the process drains.',
+      { status: 'unavailable', checks: { database: 'down', redis: 'up' } })
   }
 }
 
-/** Clocks that differ by more are told, in milliseconds: the one issues tokens, the other checks them. */
+/** A larger difference is logged: the clock of PostgreSQL dates a session, that of the process checks its expiry. */
 const maxClockDifferenceMs = 5000
 
 interface Options {
@@ -44,15 +46,15 @@ interface Options {
   clock: () => number
 }
 
-/** Probes for an orchestrator: the process lives; it can serve. */
+/** Probes for an orchestrator: liveness and readiness. */
 export const healthRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { clock }) => {
-  // Reads every column that the service needs: without one of them, or the right to it, nobody can sign in. On the connections
-  // of the active check: the load of one user cannot keep them.
+  // The probe reads every column that the service needs: if one is missing or not readable, nobody can sign in. It runs
+  // on the connections of the active check, which the load of one user cannot occupy.
   const columns = sql.join(Object.values(getTableColumns(users)).map((column) => sql`${column}`), sql`, `)
   const probe = sql`SELECT extract(epoch FROM clock_timestamp())::float8 * 1000 AS now,
     EXISTS (SELECT ${columns} FROM ${users} WHERE ${users.id} = 0)`
   const checkShape = shapeWatch(app.db.check, app.log)
-  let isDifferenceTold = false
+  let isDifferenceLogged = false
 
   async function checkDatabase () {
     await checkShape()
@@ -60,11 +62,11 @@ export const healthRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { cl
     const { rows: [row] } = await app.db.check.execute<{ now: number }>(probe)
     const { now } = row as { now: number }
     const differenceMs = Math.max(earliest - now, now - clock(), 0)
-    if (differenceMs > maxClockDifferenceMs && !isDifferenceTold) {
+    if (differenceMs > maxClockDifferenceMs && !isDifferenceLogged) {
       app.log.warn({ event: 'clock_difference', seconds: Math.round(differenceMs / 1000) },
         'the clocks of this process and of PostgreSQL differ: run NTP on both hosts')
     }
-    isDifferenceTold = differenceMs > maxClockDifferenceMs
+    isDifferenceLogged = differenceMs > maxClockDifferenceMs
   }
 
   const state = (check: Promise<unknown>, outage: OutageLog) => check.then(
@@ -87,10 +89,11 @@ export const healthRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { cl
 
   app.get('/ready', { schema: readySchema }, async (_request, reply) => {
     const checks = await check()
-    const status = app.isDraining() || checks.database === 'down' ? 'unavailable' : checks.redis === 'down' ? 'degraded' : 'ok'
-    return reply.code(status === 'unavailable' ? 503 : 200).send({ status, checks })
+    const isUnavailable = app.isDraining() || checks.database === 'down'
+    const status = isUnavailable ? 'unavailable' : checks.redis === 'down' ? 'degraded' : 'ok'
+    return reply.code(isUnavailable ? 503 : 200).send({ status, checks })
   })
 
-  // A dependency that is missing at the start is told before the first request meets it.
+  // An outage at the start is logged before the first request meets it.
   app.addHook('onReady', async () => { await check() })
 }

@@ -95,7 +95,7 @@ export function problemBody (error: Problem, requestId: string): Static<typeof P
 /** What the examples of the document show beside the usual members. */
 const exampleExtras: Partial<Record<ProblemCode, ProblemExtras>> = {
   opted_out: { errors: [{ field: '/phone', message: 'has opted out of messages' }] },
-  unsupported_phone: { errors: [{ field: '/phone', message: 'is of a kind that receives no messages: use a mobile number' }] },
+  unsupported_phone: { errors: [{ field: '/phone', message: 'cannot receive messages: use a mobile number' }] },
   invalid_code: { attemptsRemaining: 4 },
   resend_too_soon: { retryAfter: 60 },
   too_many_sends: { retryAfter: 3600 },

@@ -25,8 +25,8 @@ export const answer = <T extends TSchema>(schema: T, description: string, exampl
   ...(headers && { headers })
 })
 
-/** Routes that want an access token. */
-export const guarded = { security: [{ accessToken: [] }] }
+/** The security of an authenticated route, in OpenAPI. */
+export const authenticated = { security: [{ accessToken: [] }] }
 
 const rateLimitHeaders: Record<string, Header> = {
   'RateLimit-Limit': header('Requests per window: of a client IP to the public auth routes, of a user to all writes.', 'int32'),

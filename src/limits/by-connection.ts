@@ -7,11 +7,11 @@ const maxUnanswered = 16
 
 interface Connection {
   unanswered: number
-  /** The response to the newest request, until it is finished and the request has arrived as a whole. */
+  /** The response to the newest request, until the response is finished and the whole request has arrived. */
   newest: ServerResponse<IncomingMessage> | undefined
 }
 
-/** What one connection may do. It counts on Node's `request` event, before Fastify, so no route is left out. */
+/** Limits per connection. They count on Node's `request` event, before Fastify, so they apply to every route. */
 export function connectionLimits (bodies: UnfinishedBodies) {
   const connections = new WeakMap<Socket, Connection>()
 
@@ -19,12 +19,12 @@ export function connectionLimits (bodies: UnfinishedBodies) {
     let connection = connections.get(socket)
     if (connection === undefined) {
       connections.set(socket, connection = { unanswered: 0, newest: undefined })
-      socket.once('close', () => forget(socket))
+      socket.once('close', () => clearNewest(socket))
     }
     return connection
   }
 
-  function forget (socket: Socket) {
+  function clearNewest (socket: Socket) {
     const connection = connectionOf(socket)
     if (connection.newest) bodies.delete(connection.newest.req)
     connection.newest = undefined
@@ -38,17 +38,20 @@ export function connectionLimits (bodies: UnfinishedBodies) {
     if (req.complete) {
       connection.newest = undefined
     } else if (req.socket.writable) {
-      // The connection stays open, and Node reads the rest of a body that the response did not wait for.
+      // The response did not wait for the whole body: Node reads the rest while the connection stays open.
       bodies.add(req)
-      req.once('end', () => forget(req.socket))
+      req.once('end', () => clearNewest(req.socket))
     }
   }
 
   return {
-    /** Passes requests on to `handle`, at most 16 of a connection at a time. Whatever `handle` throws ends the connection only. */
+    /**
+     * Passes requests to `handle`, at most 16 per connection at a time. If `handle` throws, only that connection is
+     * closed.
+     */
     guard: (handle: RequestListener, onError: (error: unknown) => void): RequestListener => (request, response) => {
       const { socket } = request
-      // The parser still hands over what it had read when the connection was destroyed.
+      // The parser still emits requests that it read before the connection was destroyed.
       if (socket.destroyed) return
       const connection = connectionOf(socket)
       connection.unanswered++
@@ -65,10 +68,12 @@ export function connectionLimits (bodies: UnfinishedBodies) {
         socket.destroy()
       }
     },
-    /** Whether a response to bytes that the parser refused would be the next one, and the only one, to its request. */
+    /**
+     * Whether a response to bytes that the parser refused would be the next response, and the only one to its request.
+     */
     canRespond (socket: Socket): boolean {
       const { unanswered, newest } = connectionOf(socket)
-      // The refused bytes are the body of the newest request, or they begin a request of their own.
+      // The refused bytes belong to the body of the newest request, or they start a new request.
       return newest && !newest.req.complete ? unanswered === 1 && !newest.headersSent : unanswered === 0
     }
   }

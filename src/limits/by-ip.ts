@@ -8,12 +8,12 @@ import { secretPicker, type CodeSecrets } from '../redis/code-secrets.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** An onRequest hook: counts a request against its client IP, before its body is read. */
+    /** An onRequest hook: counts a request against its client IP, before the body is read. */
     limitAddress: (request: FastifyRequest, reply: FastifyReply) => Promise<void>
   }
 }
 
-/** The beginning of the keys of the limiter. */
+/** The prefix of the limiter's keys. */
 const nameSpace = 'address:'
 
 interface Budget { max: number, remaining: number, ttlInSeconds: number, isExceeded: boolean }
@@ -26,16 +26,16 @@ interface Options extends CodeSecrets {
 }
 
 /**
- * One budget per client IP, shared by every route with this hook and by all replicas through Redis. All clients of an IPv6 /48
- * have a second, larger one together.
+ * One budget per client IP, shared by every route with this hook and, through Redis, by all replicas. All clients of an
+ * IPv6 /48 also share a second, larger budget.
  */
 export default fp<Options>(async (app, { rateLimitIpMax, rateLimitIpWindowSeconds, trustProxy, ...secrets }) => {
   const { redis } = app
   const pickSecret = secretPicker(secrets, async (key) => redis?.exists(`${nameSpace}${key}`))
-  /** Returns the function that counts a request in the budget of its group. */
+  /** Returns a function that counts a request in the budget of its group. */
   async function budgetOf (max: number, group: (address: string) => string) {
     let count!: ReturnType<FastifyInstance['createRateLimit']>
-    // A scope each: the plugin makes its limiters children of one store, with keys of their own making.
+    // A scope per budget: within a scope, the plugin derives all limiters from one store and adds to their keys.
     await app.register(async (scope) => {
       await scope.register(rateLimit, {
         global: false,
@@ -49,37 +49,37 @@ export default fp<Options>(async (app, { rateLimitIpMax, rateLimitIpWindowSecond
       })
       count = scope.createRateLimit()
     })
-    // Nothing is on an allow list, so a request is always counted.
+    // Without an allow list, the limiter counts every request.
     return async (request: FastifyRequest) => await count(request) as Budget
   }
   const countAddress = await budgetOf(rateLimitIpMax, addressGroup)
   const countWide = await budgetOf(rateLimitIpMax * wideFactor, (address) => wideAddressGroup(address) as string)
 
-  /** Counts a request; returns the budget with fewer requests left. Throws unavailable when Redis does not respond. */
+  /** Counts a request. Returns the budget with fewer requests left. Throws unavailable when Redis does not respond. */
   async function tightestBudget (request: FastifyRequest): Promise<Budget> {
     try {
       const budget = await countAddress(request)
-      // One after the other: what a /64 is refused must not use up the budget of its neighbours.
+      // One after the other: requests that the /64 budget refuses must not use up the /48 budget of its neighbours.
       if (budget.isExceeded || !wideAddressGroup(clientAddress(request))) return budget
       const wide = await countWide(request)
       return wide.isExceeded || wide.remaining < budget.remaining ? wide : budget
     } catch (cause) {
-      // The limit cannot be kept without its store: refuse.
+      // Without its store the limit cannot be enforced, so the request is refused.
       throw problem('unavailable', { cause })
     }
   }
 
   const isTrusted = trustedProxies(trustProxy)
-  let isTold = false
-  function tellUntrusted ({ headers, socket, log }: FastifyRequest) {
-    if (isTold || headers['x-forwarded-for'] === undefined || isTrusted(String(socket.remoteAddress), 0)) return
-    isTold = true
+  let isWarned = false
+  function warnOnce ({ headers, socket, log }: FastifyRequest) {
+    if (isWarned || headers['x-forwarded-for'] === undefined || isTrusted(String(socket.remoteAddress), 0)) return
+    isWarned = true
     log.warn({ event: 'untrusted_proxy', peer: socket.remoteAddress },
-      'X-Forwarded-For came from a peer that TRUST_PROXY does not name: it is not believed')
+      'ignored X-Forwarded-For from an untrusted peer: if it is your gateway, add it to TRUST_PROXY')
   }
 
   app.decorate('limitAddress', async (request: FastifyRequest, reply: FastifyReply) => {
-    tellUntrusted(request)
+    warnOnce(request)
     const { max, remaining, ttlInSeconds, isExceeded } = await tightestBudget(request)
     reply.headers({ 'ratelimit-limit': max, 'ratelimit-remaining': remaining, 'ratelimit-reset': ttlInSeconds })
     if (!isExceeded) return

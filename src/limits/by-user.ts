@@ -6,30 +6,32 @@ import { problem } from '../http/problems.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** An onRequest hook after `authenticate`: bounds what one user may do at once, and the writes of one user in a window. */
+    /** An onRequest hook after `authenticate`: limits the requests of a user in flight and the writes per window. */
     limitUser: (request: FastifyRequest, reply: FastifyReply) => Promise<void>
   }
 }
 
-/** Requests of one user that a process works on at once, unread responses included (CONTRACT, section 4). */
+/**
+ * Most requests in flight per user and process, including responses that the client has not read (CONTRACT, section 4).
+ */
 const maxInFlight = 20
 const inFlightRetrySeconds = 1
-/** Longest wait for Redis, in milliseconds: without it writes are not limited, so they need not wait for its timeout. */
+/** Longest wait for Redis: while Redis is unavailable, writes are not limited and need not wait for its timeout. */
 const maxWaitMs = 250
 
 const writes = new Set(['POST', 'PUT', 'PATCH', 'DELETE'])
 
-/** Limits per user. A client that reconnects, or signs in on another device, shares them with itself. */
 interface Options {
   rateLimitUserMax: number
   rateLimitUserWindowSeconds: number
 }
 
+/** Limits per user: all connections and devices of a user share them. */
 export default fp<Options>(async (app, { rateLimitUserMax, rateLimitUserWindowSeconds }) => {
   const inFlight = new Map<number, number>()
   const whenClosed = closings()
 
-  function leave (id: number) {
+  function release (id: number) {
     const count = inFlight.get(id) as number - 1
     if (count === 0) inFlight.delete(id)
     else inFlight.set(id, count)
@@ -41,17 +43,17 @@ export default fp<Options>(async (app, { rateLimitUserMax, rateLimitUserWindowSe
   }
 
   function limitInFlight (request: FastifyRequest, reply: FastifyReply) {
-    // The client has left while its token was checked. It would not count, so nothing is done for it.
+    // The client disconnected during the token check. The request would never be released, so it is refused.
     if (request.raw.socket.destroyed) throw problem('bad_request')
     const { id } = request.user
     const count = inFlight.get(id) ?? 0
     if (count === maxInFlight) refuse(request, 'user_in_flight', inFlightRetrySeconds)
     inFlight.set(id, count + 1)
-    whenClosed(request, reply, () => leave(id))
+    whenClosed(request, reply, () => release(id))
   }
 
   let count!: ReturnType<FastifyInstance['createRateLimit']>
-  // A scope of its own: the limiters of one scope share the names of their keys.
+  // A scope of its own: limiters in the same scope share their keys.
   await app.register(async (scope) => {
     await scope.register(rateLimit, {
       global: false,
@@ -65,7 +67,7 @@ export default fp<Options>(async (app, { rateLimitUserMax, rateLimitUserWindowSe
 
   async function limitWrites (request: FastifyRequest, reply: FastifyReply) {
     const budget = await within(maxWaitMs, count(request))
-    // Undefined without Redis. Nothing is on an allow list, so a request is always counted.
+    // Undefined without Redis. Without an allow list, `isAllowed` is always false.
     if (!budget || budget.isAllowed) return
     const { max, remaining, ttlInSeconds, isExceeded } = budget
     reply.headers({ 'ratelimit-limit': max, 'ratelimit-remaining': remaining, 'ratelimit-reset': ttlInSeconds })
@@ -78,18 +80,19 @@ export default fp<Options>(async (app, { rateLimitUserMax, rateLimitUserWindowSe
   })
 }, { name: 'limit-by-user', dependencies: ['redis', 'metrics'] })
 
-/** What `work` resolves with; undefined if it fails or takes longer than `ms`. */
+/** Returns the result of `work`, or undefined if it fails or takes longer than `ms`. */
 async function within<T> (ms: number, work: Promise<T>): Promise<T | undefined> {
   let timer: NodeJS.Timeout | undefined
-  const tooLong = new Promise<undefined>((resolve) => { timer = setTimeout(() => resolve(undefined), ms) })
-  const result = await Promise.race([work.catch(() => undefined), tooLong])
+  const timeout = new Promise<undefined>((resolve) => { timer = setTimeout(() => resolve(undefined), ms) })
+  const result = await Promise.race([work.catch(() => undefined), timeout])
   clearTimeout(timer)
   return result
 }
 
 /**
- * Returns a function that calls `done` once, when a response is closed: sent as a whole, or its client has left. Node emits no
- * 'close' on a response that is queued behind another one of its connection, so that of the connection counts, too.
+ * Returns a function that calls `done` once when a response is closed: it is completely sent, or its client has
+ * disconnected. Node emits no 'close' for a response that waits behind another one of its connection, so the 'close' of
+ * the connection counts, too.
  */
 function closings () {
   const unclosed = new WeakMap<Socket, Set<() => void>>()

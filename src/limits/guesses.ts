@@ -6,31 +6,35 @@ import { answerOf, redisScript } from '../redis/script.js'
 import { secretPicker, type CodeSecrets } from '../redis/code-secrets.js'
 
 const hourMs = 3_600_000
-/** No guess takes this long. What is still pending then was lost with its process. */
+/** No guess takes this long: a guess that is still pending then was lost with its process. */
 const maxPendingMs = 10_000
-/** How a guess waits for those of its client IP that are being compared: about 1.5 s in all. */
+/** How often and how long a guess waits for pending guesses of its client IP: about 1.5 s in all. */
 const maxWaits = 30
 const maxWaitMs = 100
 
-/** What became of a guess. `none`: nothing was compared. */
+/** The outcome of a guess. `none`: the guess was not compared. */
 export type GuessOutcome = 'right' | 'wrong' | 'none'
 
-type Reservation = { status: 'pending', begins: number } | { status: 'busy' } | { status: 'exceeded', retryAfterMs: number }
+type Reservation =
+  { status: 'pending', begins: number } | { status: 'busy' } | { status: 'exceeded', retryAfterMs: number }
 
-/** The guesses of client IPs in the hour that begins with the first. Both calls are atomic. `now` is in milliseconds. */
+/** Guesses per client IP, in the hour that begins with the first. Each call is atomic. `now` is in milliseconds. */
 export interface GuessStore {
-  /** Whether guesses are counted under a key. */
+  /** Whether the store counts guesses under a key. */
   has (key: string): Promise<boolean>
   /**
-   * Counts a guess as pending. Returns exceeded where the wrong guesses exceed `max` and the right ones, busy where they
-   * would if all pending guesses turned out wrong. So guesses in parallel cannot pass the bound together.
+   * Counts a guess as pending. Returns `exceeded` if the wrong guesses exceed both `max` and the right ones. Returns
+   * `busy` if they would, should all pending guesses be wrong: so parallel guesses cannot exceed the limit together.
    */
   reserve (key: string, max: number, now: number): Promise<Reservation>
-  /** Counts a pending guess by its outcome, unless the hour it belongs to (`begins`) is over. */
+  /** Counts the outcome of a pending guess, unless the hour that began at `begins` is over. */
   settle (key: string, begins: number, outcome: GuessOutcome): Promise<void>
 }
 
-/* One hash per client IP: b the hour begins, w wrong, r right, p pending guesses, l the last one began. */
+/*
+ * Race: parallel guesses must not exceed the limit together. One hash per client IP: b hour begins, w wrong guesses,
+ * r right guesses, p pending guesses, l last guess began.
+ */
 const reserve = `
 local max, now = tonumber(ARGV[1]), tonumber(ARGV[2])
 local stored = redis.call('HMGET', KEYS[1], 'b', 'w', 'r', 'p', 'l')
@@ -77,7 +81,7 @@ export function redisGuessStore (redis: Redis): GuessStore {
 
 interface Hour { begins: number, wrong: number, right: number, none: number, pending: number, last: number }
 
-/** Counts in process memory, for development. Behaves as the Redis store does; the same tests hold both. */
+/** Counts in process memory, for development. Behaves like the Redis store, and both pass the same tests. */
 export function memoryGuessStore (): GuessStore {
   const hours = new Map<string, Hour>()
   return {
@@ -88,10 +92,10 @@ export function memoryGuessStore (): GuessStore {
         hour = { begins: now, wrong: 0, right: 0, none: 0, pending: 0, last: now }
         hours.set(key, hour)
       }
-      const bound = Math.max(max, hour.right)
-      if (hour.wrong > bound) return { status: 'exceeded', retryAfterMs: Math.min(hour.begins + hourMs - now, hourMs) }
+      const limit = Math.max(max, hour.right)
+      if (hour.wrong > limit) return { status: 'exceeded', retryAfterMs: Math.min(hour.begins + hourMs - now, hourMs) }
       if (now > hour.last + maxPendingMs) hour.pending = 0
-      if (hour.wrong + hour.pending > bound) return { status: 'busy' }
+      if (hour.wrong + hour.pending > limit) return { status: 'busy' }
       hour.pending++
       hour.last = now
       return { status: 'pending', begins: hour.begins }
@@ -112,8 +116,8 @@ interface GuessOptions extends CodeSecrets {
 export type GuessLimit = ReturnType<typeof guessLimit>
 
 /**
- * The limit on wrong guesses per client IP, over all numbers (CONTRACT, section 4): by IPv4 address or /64, with a larger
- * budget for the whole /48 on top.
+ * The limit on wrong guesses per client IP, for all numbers together (CONTRACT, section 4): per IPv4 address or IPv6
+ * /64, with a larger budget per /48 on top.
  */
 export function guessLimit (store: GuessStore, { rateLimitIpGuessesPerHour: max, ...secrets }: GuessOptions) {
   const pickSecret = secretPicker(secrets, store.has)
@@ -129,9 +133,9 @@ export function guessLimit (store: GuessStore, { rateLimitIpGuessesPerHour: max,
 
   return {
     /**
-     * Admits a guess of `clientIp` before its code is compared, or returns the milliseconds after which to try again. While
-     * the outcome of guesses in parallel is open, it waits for them. `settle` counts the outcome and never rejects: a guess
-     * that cannot be settled stays pending, which counts like a wrong one.
+     * Admits a guess of `clientIp` before its code is compared, or returns the milliseconds until the next try. Waits
+     * for parallel guesses whose outcome decides. `settle` counts the outcome and never rejects: a guess that cannot be
+     * settled stays pending and counts as a wrong one.
      */
     async begin (clientIp: string, now: number) {
       const budgets = await budgetsOf(clientIp)
@@ -142,11 +146,11 @@ export function guessLimit (store: GuessStore, { rateLimitIpGuessesPerHour: max,
           if (reservation.status === 'pending') await store.settle(key, reservation.begins, outcome)
         }))
         if (reservations.every(({ status }) => status === 'pending')) return { isAdmitted: true as const, settle }
-        // What one budget refuses must not use up the other.
+        // A guess that one budget refuses must not use up the other.
         await settle('none')
         const exceeded = reservations.find(({ status }) => status === 'exceeded')
         if (exceeded?.status === 'exceeded') return { isAdmitted: false as const, retryAfterMs: exceeded.retryAfterMs }
-        // At random: guesses that all wait equally long would meet again.
+        // A random wait: guesses that wait equally long would collide again.
         await delay(Math.random() * maxWaitMs)
       }
       return { isAdmitted: false as const, retryAfterMs: maxWaitMs }

@@ -3,15 +3,16 @@ import { Gauge } from 'prom-client'
 import { problem } from '../http/problems.js'
 
 /**
- * Requests that a process works on at once. A core answers more than that in a second: further ones would queue for a slow or
- * unavailable dependency and get their response when nobody waits for it any more.
+ * Most requests that a process works on at once. A core serves more than that in a second, so more in flight means a
+ * slow or unavailable dependency: their clients would stop waiting before the response.
  */
 export const maxInFlight = 2000
 
 /**
- * Refuses requests to the routes of `scope` with 503 while too many are in flight. Hooks and handlers count, also those whose
- * client has gone; the wait for a body or for a client that does not read its response does not. A handler must send, or
- * resolve with, a payload: for a client that has gone, Fastify sends no `undefined`, so onSend would not run.
+ * Refuses requests to the routes of `scope` with 503 while too many are in flight. A request counts during its hooks
+ * and its handler, also after its client has disconnected. It does not count while it waits for its body or for a
+ * client that does not read the response. A handler must send or return a payload: after a client has disconnected,
+ * Fastify does not send `undefined`, so onSend would not run.
  */
 export function shedLoad (scope: FastifyInstance) {
   const inFlight = new Set<FastifyRequest>()
@@ -29,7 +30,7 @@ export function shedLoad (scope: FastifyInstance) {
   scope.addHook('onSend', leave)
   scope.metrics.registerMetric(new Gauge({
     name: 'phone_auth_http_requests_in_flight',
-    help: 'Requests that are worked on, probes left out',
+    help: 'Requests in flight, without probes',
     registers: [],
     collect () { this.set(inFlight.size) }
   }))

@@ -3,25 +3,27 @@ import type { FastifyInstance } from 'fastify'
 import { Gauge } from 'prom-client'
 import { problem } from '../http/problems.js'
 
-/** Longest time that a body may take to arrive, in milliseconds (CONTRACT, section 4). */
+/** Longest time that a body may take to arrive (CONTRACT, section 4). */
 const bodyTimeoutMs = 5000
-/** Overdue bodies end together, at most so often, in milliseconds. */
+/** Shortest time between two sweeps, each of which ends all overdue bodies. */
 const sweepMs = 50
-/** Most bodies that a process waits for at once; 16 MiB at most. An honest body mostly arrives with its head, so it is never one of them. */
+/**
+ * Most bodies that a process waits for at once, 16 MiB in all. A body that arrives with its head is never among them.
+ */
 const maxUnfinished = 1000
 
 export type UnfinishedBodies = ReturnType<typeof unfinishedBodies>
 
 /**
- * The bodies that a process waits for, each for five seconds at most. Beyond the bound the oldest one ends, not the newest:
- * a client that sends many slow bodies shuts out its own, not those that arrive.
+ * The bodies that a process waits for, each for at most five seconds. Beyond the limit the wait for the oldest body
+ * ends, not for the newest: a client that sends many slow bodies ends its own, not those that arrive quickly.
  */
 export function unfinishedBodies () {
-  /** When the wait for each body began; the oldest comes first. */
+  /** When the wait for each body began, the oldest first. */
   const began = new Map<IncomingMessage, number>()
   let timer: NodeJS.Timeout | undefined
 
-  /** Ends the wait. A reader of the body gets the error and responds; without a reader the response was given before. */
+  /** Ends the wait. A reader of the body gets the error and responds. Without a reader the response is already sent. */
   function end (request: IncomingMessage) {
     began.delete(request)
     if (request.listenerCount('error') > 0) request.emit('error', problem('request_timeout'))
@@ -37,28 +39,31 @@ export function unfinishedBodies () {
     }
   }
 
-  /** After a stall Node runs timers before it reads what has arrived meanwhile: the sweep waits until that is read. */
+  /** After a stall Node runs timers before it reads the sockets, so the sweep waits until Node has read them. */
   function schedule (ms: number) {
     timer ??= setTimeout(() => setImmediate(sweep), Math.max(ms, sweepMs)).unref()
   }
 
   return {
-    /** Begins to wait for the rest of a body. */
+    /** Starts to wait for the rest of a body. */
     add (request: IncomingMessage) {
       const [oldest] = began.size >= maxUnfinished ? began.keys() : []
       if (oldest) end(oldest)
       began.set(request, performance.now())
       schedule(bodyTimeoutMs)
     },
-    /** The body is there, or nobody waits for it any more. */
+    /** Stops waiting: the body has arrived or is not needed any more. */
     delete: (request: IncomingMessage) => { began.delete(request) },
     get size () { return began.size }
   }
 }
 
-const hasBody = ({ headers }: IncomingMessage) => headers['transfer-encoding'] !== undefined || Number(headers['content-length']) > 0
+const hasBody = ({ headers }: IncomingMessage) =>
+  headers['transfer-encoding'] !== undefined || Number(headers['content-length']) > 0
 
-/** Bounds the wait for the bodies that the routes of `app` read; a body that arrived during the onRequest hooks costs nothing. */
+/**
+ * Limits the wait for the bodies that the routes of `app` read. A body that arrives during the onRequest hooks is free.
+ */
 export function boundBodies (app: FastifyInstance, bodies: UnfinishedBodies) {
   app.addHook('preParsing', ({ raw }, _reply, _payload, done) => {
     if (!raw.complete && hasBody(raw)) bodies.add(raw)
@@ -68,7 +73,7 @@ export function boundBodies (app: FastifyInstance, bodies: UnfinishedBodies) {
     bodies.delete(raw)
     done()
   })
-  // A body that cannot be parsed does not reach validation.
+  // A body that cannot be parsed never reaches preValidation.
   app.addHook('onSend', ({ raw }, _reply, _payload, done) => {
     bodies.delete(raw)
     done()

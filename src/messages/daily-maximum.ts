@@ -7,13 +7,13 @@ import { secretPicker, type CodeSecrets } from '../redis/code-secrets.js'
 const dayMs = 86_400_000
 const warningPercent = 80
 
-/** A place in the day of a market; `isWarning` for the one message of the day that reaches 80 %. */
+/** A counted message of a market. `isWarning` is true for the one message of the day that reaches 80 %. */
 export interface Place { status: 'taken', market: MarketId, begins: number, isWarning: boolean }
 export interface Full { status: 'full', retryAfterMs: number }
 
 /*
- * Race: parallel sends must not pass the ceiling together, nor warn twice. One hash for each market: b the day begins,
- * n messages in it, w it was warned of.
+ * Race: parallel sends must not exceed the ceiling together, nor warn twice. One hash per market: b day begins,
+ * n messages in that day, w warned.
  */
 const take = `
 local max, now = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -32,7 +32,7 @@ redis.call('HSET', KEYS[1], 'w', 1)
 return {'warning', tostring(begins)}
 `
 
-/* Race: a day that has begun since owes this message nothing. */
+/* Race: a new day may have begun since the message was counted. Its count stays as it is. */
 const giveBack = `
 if redis.call('HGET', KEYS[1], 'b') == ARGV[1] then redis.call('HINCRBY', KEYS[1], 'n', -1) end
 `
@@ -40,8 +40,8 @@ if redis.call('HGET', KEYS[1], 'b') == ARGV[1] then redis.call('HINCRBY', KEYS[1
 export type DailyMessages = ReturnType<typeof dailyMessages>
 
 /**
- * SMS_MARKET_DAILY_MAX (CONTRACT, section 8): the messages of a market, to known numbers too, in the day that begins with
- * the first. Throws unavailable when Redis does not respond.
+ * SMS_MARKET_DAILY_MAX (CONTRACT, section 8): counts the messages of a market, also to known numbers, in the day that
+ * begins with the first. Throws unavailable when Redis does not respond.
  */
 export function dailyMessages (redis: Redis, secrets: CodeSecrets, max: number) {
   const scripts = {
@@ -49,21 +49,21 @@ export function dailyMessages (redis: Redis, secrets: CodeSecrets, max: number) 
     giveBack: redisScript<null>(redis, 'dailyGiveBack', giveBack)
   }
   const pickSecret = secretPicker(secrets, (key) => answerOf(redis.exists(key)))
-  /** Redis key of the day of a market. */
+  /** Returns the Redis key of a market. */
   async function dayOf (market: MarketId) {
     const keyOf = (secret: string) => `daily:${keyedDigest(secret, 'daily', market)}`
     return keyOf(await pickSecret(keyOf))
   }
 
   return {
-    /** Takes the place of one message, where one is left. `now` is in milliseconds since the epoch. */
+    /** Counts one message, or returns `full` at the maximum. `now` is in milliseconds since the epoch. */
     async take (market: MarketId, now: number): Promise<Place | Full> {
       const [status, value] = await scripts.take(await dayOf(market), max, now)
       if (status === 'full') return { status, retryAfterMs: Number(value) }
       return { status: 'taken', market, begins: Number(value), isWarning: status === 'warning' }
     },
 
-    /** Gives the place of a message back that did not go out. */
+    /** Undoes `take` for a message that was not sent. */
     async giveBack ({ market, begins }: Place): Promise<void> {
       await scripts.giveBack(await dayOf(market), begins)
     }

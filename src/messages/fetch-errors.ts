@@ -1,16 +1,19 @@
 import { SmsRefused, SmsUncertain } from './port.js'
 
-/** Errors of a connection that never stood. */
-const codes = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT'])
+/** Errors of a connection that was never established. */
+const codes = new Set([
+  'ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT'
+])
 
-/** Why a fetch found nobody to hand anything over to, by its error code; undefined where it failed in another way. */
+/** Returns the error code of a fetch that never had a connection, undefined for any other failure. */
 export function whyUnreachable (error: unknown): string | undefined {
   const { code = '' } = ((error as Error).cause ?? {}) as NodeJS.ErrnoException
   return codes.has(code) ? code : undefined
 }
 
-/** A failed fetch as the error of a sender: nobody was there to take the message, or it may still arrive. */
+/** Turns the error of a fetch into that of a sender: refused without a connection, otherwise uncertain. */
 export function undelivered (provider: string, cause: unknown): SmsRefused | SmsUncertain {
-  const unreachable = whyUnreachable(cause)
-  return unreachable ? new SmsRefused(`${provider} cannot be reached: ${unreachable}`) : new SmsUncertain(`${provider} did not answer`, { cause })
+  const code = whyUnreachable(cause)
+  if (code) return new SmsRefused(`${provider} cannot be reached: ${code}`)
+  return new SmsUncertain(`${provider} did not respond`, { cause })
 }

@@ -3,9 +3,11 @@ import type { SmsSender } from './port.js'
 import { twilioSms, type TwilioOptions } from './providers/twilio.js'
 import { webhookSms, type WebhookOptions } from './providers/webhook.js'
 
-export { SmsOptedOut, SmsRefused, SmsUncertain, SmsUnsupported, type SmsContext, type SmsMessage, type SmsSender } from './port.js'
+export {
+  SmsOptedOut, SmsRefused, SmsUncertain, SmsUnsupported, type SmsContext, type SmsMessage, type SmsSender
+} from './port.js'
 
-/** A new provider is a file of its own and an entry here. */
+/** A new provider is a new file and an entry here. */
 const providers = { console: consoleSms, webhook: webhookSms, twilio: twilioSms }
 
 export interface SmsOptions extends TwilioOptions, WebhookOptions {

@@ -1,7 +1,7 @@
 import type { Language, MarketId } from '../phone/markets.js'
 
 export interface SmsMessage {
-  /** Stays the same when a message is tried again. */
+  /** The same for every try of a message. */
   id: string
   /** E.164. */
   to: string
@@ -21,11 +21,11 @@ export type SmsSender = (message: SmsMessage, context?: SmsContext) => Promise<v
 /** The provider did not take the message: it will not arrive. */
 export class SmsRefused extends Error {}
 
-/** The provider did not take it because no SMS reaches this number. */
+/** The provider did not take the message, because no SMS reaches the number. */
 export class SmsUnsupported extends SmsRefused {}
 
-/** The provider did not take it because the person has opted out of messages. */
+/** The provider did not take the message, because the person has opted out of messages. */
 export class SmsOptedOut extends SmsRefused {}
 
-/** The provider did not answer, or not in time: the message may still arrive. */
+/** The provider did not respond, or not in time: the message may still arrive. */
 export class SmsUncertain extends Error {}

@@ -9,7 +9,7 @@ const minuteMs = 60_000
 const windowMinutes = 60
 const windowSeconds = windowMinutes * 60
 
-/** Where the guard counts: for a client IP, for a block of numbers, in a whole market. */
+/** What the pumping guard counts by: client IP, block of numbers, or market. */
 export type GuardScope = 'client' | 'block' | 'market'
 
 export interface GuardVerdict {
@@ -17,14 +17,15 @@ export interface GuardVerdict {
   retryAfterSeconds: number
 }
 
-export type SmsGuard = ReturnType<typeof smsGuard>
+export type PumpingGuard = ReturnType<typeof pumpingGuard>
 
 /*
- * Race: parallel sends must not pass a threshold together, so the sums are read and the send is counted in one step. One
- * hash for each client group, block or market, with a field for each minute: s<minute> sent, v<minute> verified.
+ * Race: parallel sends must not exceed a threshold together, so one step reads the sums and counts the send. One hash
+ * per client group, block and market, with two fields per minute: s<minute> sent, v<minute> verified.
  */
 const count = `
-local now, sends, percent, kind, by = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
+local now, sends, percent = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local kind, by = ARGV[4], tonumber(ARGV[5])
 local isEnforced = ARGV[6] == 'enforce'
 local oldest = now
 local sum = {s = 0, v = 0}
@@ -39,14 +40,16 @@ for i = 1, #flat, 2 do
   end
 end
 local pause = 0
-if kind == 's' and by >= 0 and sum.s >= sends and sum.v * 100 < sum.s * percent then pause = oldest + ${windowMinutes} - now end
+if kind == 's' and by >= 0 and sum.s >= sends and sum.v * 100 < sum.s * percent then
+  pause = oldest + ${windowMinutes} - now
+end
 if pause > 0 and isEnforced then return pause end
 redis.call('HINCRBY', KEYS[1], kind .. now, by)
 redis.call('EXPIRE', KEYS[1], ${windowSeconds})
 return pause
 `
 
-/* Race: two sends may meet what was counted under CODE_SECRET_PREVIOUS. One of them takes all of it, in one step. */
+/* Race: two sends may move the counts under CODE_SECRET_PREVIOUS. One of them takes all counts in one step. */
 const takeCounts = `
 local counted = redis.call('HGETALL', KEYS[1])
 redis.call('DEL', KEYS[1])
@@ -61,7 +64,7 @@ redis.call('EXPIRE', KEYS[1], ${windowSeconds})
 interface GuardedSend {
   phone: string
   market: MarketId
-  /** Of the client IP that asked for the message: what clientGroup() returns. */
+  /** The client group of the client IP, from `clientGroup`. */
   client: string
   /** Milliseconds since the epoch. */
   now: number
@@ -77,19 +80,22 @@ interface GuardOptions extends CodeSecrets {
 }
 
 /**
- * The pumping guard (CONTRACT, section 8): compares messages to unknown numbers with logins of such numbers over the last 60
- * minutes, for each client IP, block of numbers (E.164 without the last four digits) and market. A known number is never
- * counted or stopped, but costs the same commands, or the time taken would tell it apart.
+ * The pumping guard (CONTRACT, section 8): compares messages to unknown numbers with logins of such numbers over the
+ * last 60 minutes, per client IP, block of numbers (E.164 without the last four digits) and market. Known numbers are
+ * neither counted nor refused, but run the same commands: otherwise the response time would reveal them.
  */
-export function smsGuard (redis: Redis, config: GuardOptions) {
+export function pumpingGuard (redis: Redis, config: GuardOptions) {
   const run = redisScript<number>(redis, 'guardCount', count)
-  const thresholds = { client: config.smsGuardClientSends, block: config.smsGuardBlockSends, market: config.smsGuardMarketSends }
+  const thresholds = {
+    client: config.smsGuardClientSends, block: config.smsGuardBlockSends, market: config.smsGuardMarketSends
+  }
   const digest = (scope: GuardScope, what: string, secret = config.codeSecret) => keyedDigest(secret, scope, what)
-  const marketKeys = Object.fromEntries(marketIds.map((market) => [market, digest('market', market)])) as Record<MarketId, string>
+  const marketKeys = Object.fromEntries(
+    marketIds.map((market) => [market, digest('market', market)])) as Record<MarketId, string>
 
   const takePrevious = redisScript<string[]>(redis, 'guardTake', takeCounts)
   const addPrevious = redisScript<null>(redis, 'guardAdd', addCounts)
-  /** Adds what was counted under CODE_SECRET_PREVIOUS to what is counted now. */
+  /** Moves the counts under CODE_SECRET_PREVIOUS to those under CODE_SECRET. */
   async function carryOver (scope: GuardScope, what: string) {
     if (config.codeSecretPrevious === undefined) return
     const counts = await takePrevious(`guard:${digest(scope, what, config.codeSecretPrevious)}`)
@@ -98,28 +104,29 @@ export function smsGuard (redis: Redis, config: GuardOptions) {
 
   const blockOf = (phone: string) => phone.slice(0, -4)
 
-  /** The scopes of a send, narrowest first. */
+  /** The scopes of a send, the narrowest first. */
   const scopesOf = ({ phone, market, client }: Omit<GuardedSend, 'isKnown'>): Array<[GuardScope, string]> =>
     [['client', client], ['block', digest('block', blockOf(phone))], ['market', marketKeys[market]]]
 
-  /** Counts in one hash; returns the minutes for which it is paused, 0 where it is not. */
-  const add = ([scope, key]: [GuardScope, string], now: number, kind: 's' | 'v', by: number) => run(
-    `guard:${key}`, Math.floor(now / minuteMs), thresholds[scope], config.smsGuardMinVerifiedPercent, kind, by, config.smsGuard)
+  /** Counts in one hash. Returns the minutes for which its scope is paused, or 0. */
+  const add = ([scope, key]: [GuardScope, string], now: number, kind: 's' | 'v', by: number) => run(`guard:${key}`,
+    Math.floor(now / minuteMs), thresholds[scope], config.smsGuardMinVerifiedPercent, kind, by, config.smsGuard)
 
-  /** Gives back what a send was counted for. */
+  /** Undoes the count of a send in `scopes`. */
   const undo = (scopes: Array<[GuardScope, string]>, { now, isKnown }: GuardedSend) =>
     Promise.all(scopes.map((scope) => add(scope, now, 's', isKnown ? 0 : -1)))
 
   return {
-    /** Stands in Redis for all client IPs that count as one. */
+    /** Returns the digest that identifies a client IP in Redis. All IPs of an IPv6 /64 share one. */
     async clientGroup (clientIp: string): Promise<string> {
       await carryOver('client', addressGroup(clientIp))
       return digest('client', addressGroup(clientIp))
     },
 
     /**
-     * Counts a send, unless one of its scopes is paused and the guard enforces that. One scope after the other: a flood that
-     * a narrow scope refuses must not count in a wider one, not even until it is undone.
+     * Counts a send, unless a scope is paused and the guard enforces the pause. Returns the verdict against the send,
+     * or undefined. One scope after the other: a flood that a narrow scope refuses must not count in a wider one, not
+     * even for a moment. Throws unavailable when Redis does not respond.
      */
     async admit (send: GuardedSend): Promise<GuardVerdict | undefined> {
       await Promise.all([carryOver('block', blockOf(send.phone)), carryOver('market', send.market)])
@@ -135,7 +142,7 @@ export function smsGuard (redis: Redis, config: GuardOptions) {
           counted.push(scope)
         }
       } catch (error) {
-        // Nothing is sent. Where this fails too, the error of the count is the one to report.
+        // The message is not sent. If the undo fails too, the first error is the one to report.
         await undo(counted, send).catch(() => undefined)
         throw error
       }
@@ -143,12 +150,12 @@ export function smsGuard (redis: Redis, config: GuardOptions) {
       return verdict
     },
 
-    /** Takes back a send that was counted but did not go out. */
+    /** Undoes `admit` for a message that was not sent. */
     async release (send: GuardedSend): Promise<void> {
       await undo(scopesOf(send), send)
     },
 
-    /** Counts a login of an unknown number, for the client group that asked for the message. */
+    /** Counts a login of an unknown number. `client` is the client group that requested the message. */
     async verified (login: Omit<GuardedSend, 'isKnown'>): Promise<void> {
       await Promise.all(scopesOf(login).map((scope) => add(scope, login.now, 'v', 1)))
     }

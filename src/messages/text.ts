@@ -13,26 +13,30 @@ export interface MessageSettings {
   smsAndroidHash: string | undefined
 }
 
-/** The message of a code; its last line is that of WebOTP (WICG, Origin-bound one-time codes) or of Android's SMS Retriever. */
-export function smsText ({ smsAppName, smsWebotpDomain, smsAndroidHash }: MessageSettings, language: Language, code: string): string {
+/**
+ * The message for a code. The last line is for autofill: WebOTP (WICG, Origin-bound one-time codes) or Android's SMS
+ * Retriever.
+ */
+export function smsText (settings: MessageSettings, language: Language, code: string): string {
+  const { smsAppName, smsWebotpDomain, smsAndroidHash } = settings
   const autofill = smsWebotpDomain ? `@${smsWebotpDomain} #${code}` : smsAndroidHash
   return [sentences[language](smsAppName, code), ...autofill ? ['', autofill] : []].join('\n')
 }
 
-/** The GSM 7-bit default alphabet (3GPP TS 23.038), and the characters of its extension, which take two places. */
+/** The GSM 7-bit default alphabet (3GPP TS 23.038) with its extension, whose characters take two places. */
 const gsm7 = /^[@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !"#¤%&'()*+,\-./0-9:;<=>?¡A-ZÄÖÑÜ§¿a-zäöñüà^{}\\[~\]|€\f]*$/
 const gsm7Extension = /[\^{}\\[~\]|€\f]/g
 
-/** How many places a text takes of one segment, and how many that has: 160 in GSM 7-bit, else 70 units of UTF-16. */
+/** The places that a text takes, and the limit of one segment: 160 in GSM 7-bit, otherwise 70 units of UTF-16. */
 export function segmentOf (text: string): { places: number, limit: number } {
   if (!gsm7.test(text)) return { places: text.length, limit: 70 }
   return { places: text.length + (text.match(gsm7Extension)?.length ?? 0), limit: 160 }
 }
 
-/** Longest message that Android's SMS Retriever reads, in bytes of UTF-8. */
+/** The longest message that Android's SMS Retriever reads, in bytes of UTF-8. */
 const retrieverBytes = 140
 
-/** What keeps messages from being one SMS, or from being read by the phone: a line for each language and limit. */
+/** Returns one line per language whose message exceeds one segment or the limit of Android's SMS Retriever. */
 export function messageProblems (settings: MessageSettings): string[] {
   const autofill = settings.smsWebotpDomain ? 'SMS_WEBOTP_DOMAIN' : settings.smsAndroidHash && 'SMS_ANDROID_HASH'
   const cause = autofill ? `SMS_APP_NAME and ${autofill} make` : 'SMS_APP_NAME makes'
@@ -40,10 +44,12 @@ export function messageProblems (settings: MessageSettings): string[] {
     const text = smsText(settings, language, '000000')
     const { places, limit } = segmentOf(text)
     const bytes = Buffer.byteLength(text)
+    const tooLong = (by: number, reader: string, size: string) =>
+      by > 0 ? [`${cause} the ${language} message longer than ${reader} by ${by}: ${size}`] : []
     return [
-      ...places > limit ? [`${cause} the ${language} message longer than one SMS by ${places - limit}: ${places} of ${limit} characters`] : [],
-      ...autofill === 'SMS_ANDROID_HASH' && bytes > retrieverBytes
-        ? [`${cause} the ${language} message longer than Android reads by ${bytes - retrieverBytes}: ${bytes} of ${retrieverBytes} bytes`]
+      ...tooLong(places - limit, 'one SMS', `${places} of ${limit} characters`),
+      ...autofill === 'SMS_ANDROID_HASH'
+        ? tooLong(bytes - retrieverBytes, 'Android reads', `${bytes} of ${retrieverBytes} bytes`)
         : []
     ]
   })

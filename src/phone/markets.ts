@@ -9,14 +9,14 @@ interface Market {
   currency: string
   /** ISO 4217. */
   currencyCode: string
-  /** How a number is shown: every X is a digit. */
+  /** How to display a number: every X is a digit. */
   phoneFormat: string
 }
 
 export const languages = ['ru', 'en', 'ky'] as const
 export type Language = typeof languages[number]
 
-/** The one table of markets: a new market is a new entry here. */
+/** All markets: a new market is a new entry here. */
 export const markets = {
   kg: {
     country: 'Kyrgyzstan',
@@ -48,15 +48,17 @@ export const isMarket = (value: unknown): value is MarketId =>
 export const isLanguage = (value: unknown): value is Language =>
   (languages as readonly unknown[]).includes(value)
 
-/** The market of a stored number: its own column where that is known, else by the number, else the default. */
+/** The market of a stored number: its column if valid, otherwise by the number, otherwise the default market. */
 export function marketOf (stored: string | null, phone: string): MarketId {
   if (isMarket(stored)) return stored
   const country = parsePhoneNumberFromString(phone)?.country
-  // A test number or an extra range of +1 belongs to no country of the numbering plan.
-  return marketIds.find((id) => country ? markets[id].countryCode === country : phone.startsWith(markets[id].prefix)) ?? defaultMarket
+  // A test number, or one of an extra range, may have no country in the numbering plan.
+  const ofNumber = marketIds.find((id) =>
+    country ? markets[id].countryCode === country : phone.startsWith(markets[id].prefix))
+  return ofNumber ?? defaultMarket
 }
 
-/** An E.164 number in the format of its market, `+1 (312) 805-9851`; a number that fits no format comes back as it is. */
+/** An E.164 number in the format of its market, like `+1 (312) 805-9851`. Unchanged if it fits no format. */
 export function formatPhone (phone: string): string {
   for (const { prefix, phoneFormat } of Object.values(markets)) {
     const national = phone.slice(prefix.length)
@@ -69,7 +71,7 @@ export function formatPhone (phone: string): string {
   return phone
 }
 
-/** An E.164 number as it may stand in a log: prefix of its market and last two digits, `+1•••••••51`. */
+/** An E.164 number masked for logs: the prefix of its market and the last two digits, like `+1•••••••51`. */
 export function maskPhone (phone: string): string {
   const prefix = Object.values(markets).find((market) => phone.startsWith(market.prefix))?.prefix ?? ''
   return `${prefix}•••••••${phone.slice(-2)}`

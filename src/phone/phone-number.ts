@@ -1,50 +1,52 @@
 import { parsePhoneNumberFromString, type NumberType, type PhoneNumber } from 'libphonenumber-js/max'
 import { defaultMarket, marketIds, markets, type MarketId } from './markets.js'
 
-/** What people write between digits, and what a copied text brings along unseen: Unicode Zs, Pd, Cf (CONTRACT, section 4). */
+/** Separators that people type, and invisible characters of copied text: Unicode Zs, Pd, Cf (CONTRACT, section 4). */
 const separators = /[\p{Zs}\p{Pd}\p{Cf}\t.()]/gu
 
-/** A phone number or code as it was typed or pasted, without the characters that do not count. */
+/** Removes separators and invisible characters from a phone number or code. */
 export const withoutSeparators = (input: string) => input.replace(separators, '')
 
-/** Why a text is no number that can sign in. */
+/** Why a text is not a number that can sign in. */
 export type PhoneFault =
-  /** Holds something else than digits and separators. */
+  /** It contains other characters than digits and separators. */
   | 'malformed'
   | 'no_country_code'
-  /** Its country code is that of a market, its length or its range is not. */
+  /** The country code belongs to a market, but no number of that market has this length or range. */
   | 'wrong_length' | 'unknown_range'
-  /** No number of the numbering plan, and of no market's country code. */
+  /** The numbering plan does not have the number, and no market has the country code. */
   | 'unknown_country'
-  /** A real number, but of no market, too short for a subscriber, or of a kind that receives no messages. */
+  /** The number exists, but belongs to no market, is too short for a subscriber, or cannot receive messages. */
   | 'no_market' | 'short_number' | 'no_messages'
 
 export type ParsedPhone = { ok: true, phone: string, market: MarketId } | { ok: false, fault: PhoneFault }
 
 export interface ParseOptions {
-  /** The market that the client names; a country code counts more. */
+  /** The market in the request. A country code takes precedence. */
   market?: MarketId | undefined
-  /** The market of a number that is taken whatever the numbering plan says of it: test numbers, extra ranges. */
+  /** The market of a number that is accepted without the numbering plan: a test number or one of an extra range. */
   exempt?: (phone: string) => MarketId | undefined
 }
 
 const messageTypes: ReadonlyArray<NumberType | undefined> = ['MOBILE', 'FIXED_LINE_OR_MOBILE']
 
-/** ITU-T E.164 knows no subscriber number this short; what fits in it is a short code. */
+/** Most digits of a short code. No subscriber number of ITU-T E.164 is as short. */
 const longestShortNumber = 6
 
 const marketOfCountry = (country: string | undefined) => marketIds.find((id) => markets[id].countryCode === country)
 const hasMarketPrefix = (phone: string) => marketIds.some((id) => phone.startsWith(markets[id].prefix))
 
-/** The digits of a number, and whether a country code is announced by `+` or `00`; undefined for what is no number. */
+/** The digits of a number, and whether it starts with `+` or `00`. Undefined if the text is not a number. */
 function digitsOf (input: string): { digits: string, isInternational: boolean } | undefined {
-  const [, announced, digits] = /^(\+|00)?([0-9]+)$/.exec(withoutSeparators(input)) ?? []
-  return digits === undefined ? undefined : { digits, isInternational: announced !== undefined }
+  const [, start, digits] = /^(\+|00)?([0-9]+)$/.exec(withoutSeparators(input)) ?? []
+  return digits === undefined ? undefined : { digits, isInternational: start !== undefined }
 }
 
 const international = (digits: string) => parsePhoneNumberFromString(`+${digits}`, { extract: false })
 
-/** Digits as a number of a market, with or without its trunk prefix. What the library reads as a number from abroad is none. */
+/**
+ * Parses digits as a national number of a market, with or without its trunk prefix. Undefined for numbers from abroad.
+ */
 function national (digits: string, market: MarketId): PhoneNumber | undefined {
   const { countryCode, prefix } = markets[market]
   const number = parsePhoneNumberFromString(digits, { defaultCountry: countryCode, extract: false })
@@ -52,25 +54,30 @@ function national (digits: string, market: MarketId): PhoneNumber | undefined {
 }
 
 /** The numbers that digits may mean, the most likely first. */
-function readings (digits: string, isInternational: boolean, named: MarketId | undefined): PhoneNumber[] {
+function candidates (digits: string, isInternational: boolean, named: MarketId | undefined): PhoneNumber[] {
   const market = named ?? (digits.startsWith('0') ? defaultMarket : undefined)
-  return [international(digits), !isInternational && market && national(digits, market)].filter((number) => typeof number === 'object')
+  return [international(digits), !isInternational && market && national(digits, market)]
+    .filter((number) => typeof number === 'object')
 }
 
-/** A number with its country code in E.164 (ITU-T E.164), whether it is assigned or not; undefined for what is no number. */
+/** A number with its country code in E.164 (ITU-T E.164), assigned or not. Undefined if the text is not a number. */
 export function canonicalPhone (input: string): string | undefined {
-  const typed = digitsOf(input)
-  return typed && (international(typed.digits)?.number ?? `+${typed.digits}`)
+  const parsed = digitsOf(input)
+  return parsed && (international(parsed.digits)?.number ?? `+${parsed.digits}`)
 }
 
-/** Reads a phone number as people type it (CONTRACT, section 4). Returns it in E.164 with its market, or what is wrong. */
-export function parsePhone (input: string, { market: named, exempt = () => undefined }: ParseOptions = {}): ParsedPhone {
-  const typed = digitsOf(input)
-  if (!typed) return { ok: false, fault: 'malformed' }
-  const { digits, isInternational } = typed
+/**
+ * Parses a phone number as people type it (CONTRACT, section 4). Returns the number in E.164 with its market, or the
+ * fault.
+ */
+export function parsePhone (input: string, options: ParseOptions = {}): ParsedPhone {
+  const { market: named, exempt = () => undefined } = options
+  const parsed = digitsOf(input)
+  if (!parsed) return { ok: false, fault: 'malformed' }
+  const { digits, isInternational } = parsed
   if (digits.length <= longestShortNumber) return { ok: false, fault: 'short_number' }
 
-  const numbers = readings(digits, isInternational, named)
+  const numbers = candidates(digits, isInternational, named)
   for (const number of numbers) {
     const phone = number.number
     const exempted = exempt(phone)

@@ -3,18 +3,22 @@ import { problem } from '../http/problems.js'
 import { markets } from '../phone/markets.js'
 import type { AddressesRepository } from './repository.js'
 import {
-  addressFields, addressView, createAddressSchema, deleteAddressSchema, getAddressSchema, listAddressesSchema, maxAddressId,
-  putAddressSchema, updateAddressSchema
+  addressFields, addressView, createAddressSchema, deleteAddressSchema, getAddressSchema, listAddressesSchema,
+  maxAddressId, putAddressSchema, updateAddressSchema
 } from './schemas.js'
 
-/** An id of the path; what cannot be one is not found. */
+/** The address id in the path. Throws not_found for anything that is not an id. */
 function addressId ({ id }: { id: string }): number {
   if (!/^[1-9][0-9]{0,9}$/.test(id) || Number(id) > maxAddressId) throw problem('not_found')
   return Number(id)
 }
 
-/** The routes of /profile; the scope they are registered in has the guard. */
-export const profileRoutes: FastifyPluginAsyncTypebox<{ addresses: AddressesRepository }> = async (app, { addresses }) => {
+interface Options {
+  addresses: AddressesRepository
+}
+
+/** The routes of /profile, for a scope that authenticates. */
+export const profileRoutes: FastifyPluginAsyncTypebox<Options> = async (app, { addresses }) => {
   app.get('/addresses', { schema: listAddressesSchema }, async ({ user }) => {
     const rows = await addresses.list(user.id)
     return { success: true as const, addresses: rows.map(addressView), total: rows.length }
@@ -24,7 +28,8 @@ export const profileRoutes: FastifyPluginAsyncTypebox<{ addresses: AddressesRepo
     const { country } = markets[user.market]
     const { title, full_address: fullAddress } = body
     const fields = addressFields(body, country)
-    const address = await addresses.create(user.id, { ...fields, title, fullAddress, country: fields.country ?? country })
+    const address = await addresses.create(user.id,
+      { ...fields, title, fullAddress, country: fields.country ?? country })
     return reply.code(201).header('location', `/api/v1/profile/addresses/${address.id}`)
       .send({ success: true, message: 'Address added.', address: addressView(address) })
   })
@@ -39,7 +44,8 @@ export const profileRoutes: FastifyPluginAsyncTypebox<{ addresses: AddressesRepo
       url: '/addresses/:id',
       schema,
       handler: async ({ user, params, body }) => {
-        const address = await addresses.update(user.id, addressId(params), addressFields(body, markets[user.market].country))
+        const fields = addressFields(body, markets[user.market].country)
+        const address = await addresses.update(user.id, addressId(params), fields)
         return { success: true as const, message: 'Address changed.', address: addressView(address) }
       }
     })

@@ -1,11 +1,11 @@
 import { Type, type Static } from 'typebox'
-import { answer, guarded, header, limited } from '../http/responses.js'
+import { answer, authenticated, header, limited } from '../http/responses.js'
 import { problems } from '../http/problems.js'
 import { done, DoneSchema, Int32, Nullable, OptionalText, RequiredText, success, Timestamp } from '../http/schemas.js'
 import type { Address, AddressFields } from './repository.js'
 
 const parts = {
-  title: 'What the person calls the address.',
+  title: 'The name that the person gives the address.',
   full_address: 'The address in one line.',
   street: 'The street.',
   building: 'The number or name of the building.',
@@ -22,8 +22,10 @@ const optionalFields = {
   city: OptionalText(100, parts.city),
   state: OptionalText(50, parts.state),
   postal_code: OptionalText(20, parts.postal_code),
-  country: OptionalText(100, `${parts.country} Null stands for the country of the market.`),
-  is_default: Type.Optional(Type.Boolean({ description: 'True takes it from the default of before; false changes nothing on the default.' }))
+  country: OptionalText(100, `${parts.country} Null means the country of the market.`),
+  is_default: Type.Optional(Type.Boolean({
+    description: 'True makes this address the default instead of the current one. False on the default changes nothing.'
+  }))
 }
 const exampleFields = {
   title: 'Home',
@@ -59,15 +61,15 @@ const AddressSchema = Type.Object({
   postal_code: Nullable(Type.String({ description: parts.postal_code })),
   country: Type.String({ description: parts.country }),
   is_default: Type.Boolean({ description: 'Exactly one address of a person is the default.' }),
-  created_at: Timestamp('When it was added.'),
-  updated_at: Timestamp('When it was last changed.')
+  created_at: Timestamp('When the address was added.'),
+  updated_at: Timestamp('When the address was last changed.')
 }, { title: 'Address', description: 'An address of the person.' })
 const OneAddressSchema = Type.Object({ ...success, address: AddressSchema }, { title: 'OneAddress' })
 const ChangedAddressSchema = Type.Object({ ...done, address: AddressSchema }, { title: 'ChangedAddress' })
 const AddressListSchema = Type.Object({
   ...success,
   addresses: Type.Array(AddressSchema, { description: 'The default first, then the newest.' }),
-  total: Int32('How many there are.')
+  total: Int32('The number of addresses.')
 }, { title: 'AddressList' })
 
 const exampleAddress: Static<typeof AddressSchema> = {
@@ -83,10 +85,12 @@ const exampleAddress: Static<typeof AddressSchema> = {
 const tags = ['addresses']
 /** The largest id of a SERIAL column. */
 export const maxAddressId = 2_147_483_647
-/** The handler reads the id, so that what cannot be one is 404 and not 422; the document names its type. */
+/** The handler checks the id, so anything that is not an id is 404 and not 422. The OpenAPI document has its type. */
 const params = Type.Object({ id: Type.String() })
 const documentedParams = Type.Object({
-  id: Type.Integer({ format: 'int32', minimum: 1, maximum: maxAddressId, description: 'The id of an address of yours.', examples: [7] })
+  id: Type.Integer({
+    format: 'int32', minimum: 1, maximum: maxAddressId, description: 'The id of one of your addresses.', examples: [7]
+  })
 })
 const byId = { params, documentedParams }
 const refusals = ['bad_request', 'token_missing', 'invalid_token', 'rate_limited', 'unavailable'] as const
@@ -95,9 +99,9 @@ const bodyRefusals = [...refusals, 'payload_too_large', 'unsupported_media_type'
 export const listAddressesSchema = {
   operationId: 'listAddresses',
   summary: 'List the addresses',
-  description: 'All of them, 50 at most.',
+  description: 'Returns all addresses, at most 50.',
   tags,
-  ...guarded,
+  ...authenticated,
   response: {
     200: answer(AddressListSchema,
       'The default first, then the newest.', { success: true, addresses: [exampleAddress], total: 1 }),
@@ -108,9 +112,9 @@ export const listAddressesSchema = {
 export const createAddressSchema = {
   operationId: 'createAddress',
   summary: 'Add an address',
-  description: 'The first one becomes the default; the country is that of the market where it is missing.',
+  description: 'The first address becomes the default. An address without a country gets the one of the market.',
   tags,
-  ...guarded,
+  ...authenticated,
   body: NewAddressSchema,
   response: limited({
     201: answer(ChangedAddressSchema, 'Added.', { success: true, message: 'Address added.', address: exampleAddress },
@@ -122,22 +126,26 @@ export const createAddressSchema = {
 export const getAddressSchema = {
   operationId: 'getAddress',
   summary: 'Read an address',
-  description: 'Those of other people are not found.',
+  description: 'An address of another person is not found.',
   tags,
-  ...guarded,
+  ...authenticated,
   ...byId,
-  response: { 200: answer(OneAddressSchema, 'The address.', { success: true, address: exampleAddress }), ...problems([...refusals, 'not_found']) }
+  response: {
+    200: answer(OneAddressSchema, 'The address.', { success: true, address: exampleAddress }),
+    ...problems([...refusals, 'not_found'])
+  }
 }
 
 const updated = {
   summary: 'Change an address',
-  description: 'What the body does not name stays as it is, under PUT and PATCH alike. A new default takes it from the old one.',
+  description: 'Members that are missing in the body stay as they are, with PUT as with PATCH. A new default ' +
+    'replaces the current one.',
   tags,
-  ...guarded,
+  ...authenticated,
   ...byId,
   body: AddressChangesSchema,
   response: limited({
-    200: answer(ChangedAddressSchema, 'The address as it is now.',
+    200: answer(ChangedAddressSchema, 'The changed address.',
       { success: true, message: 'Address changed.', address: { ...exampleAddress, ...exampleChanges } }),
     ...problems([...bodyRefusals, 'not_found', 'invalid_request'], '/title')
   })
@@ -148,9 +156,9 @@ export const putAddressSchema = { operationId: 'putAddress', ...updated }
 export const deleteAddressSchema = {
   operationId: 'deleteAddress',
   summary: 'Delete an address',
-  description: 'The default goes to the newest one that is left.',
+  description: 'If it was the default, the newest remaining address becomes the default.',
   tags,
-  ...guarded,
+  ...authenticated,
   ...byId,
   response: limited({
     200: answer(DoneSchema, 'Deleted.', { success: true, message: 'Address deleted.' }),
@@ -158,7 +166,7 @@ export const deleteAddressSchema = {
   })
 }
 
-/** The fields of a body as columns; null for the country means `country`. */
+/** The fields of a body as columns. A country of null becomes `country`. */
 export function addressFields (body: Static<typeof AddressChangesSchema>, country: string): AddressFields {
   return {
     title: body.title,
@@ -174,10 +182,10 @@ export function addressFields (body: Static<typeof AddressChangesSchema>, countr
   }
 }
 
-/** What PostgreSQL writes into JSON for a moment in UTC, to the millisecond and with its zone. */
+/** Turns a UTC timestamp from PostgreSQL's JSON into ISO 8601 with milliseconds and `Z`. */
 const iso = (timestamp: string) => `${timestamp.slice(0, 19)}.${timestamp.slice(20, 23).padEnd(3, '0')}Z`
 
-/** A row as its owner sees it. */
+/** A row as the response that its owner gets. */
 export const addressView = (address: Address): Static<typeof AddressSchema> => ({
   id: address.id,
   title: address.title,

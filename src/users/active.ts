@@ -3,19 +3,19 @@ import { batched } from '../db/batch.js'
 import { users, utcNow } from '../db/schema.js'
 import type { Database } from '../db/database.js'
 
-/** PostgreSQL is asked about at most so many users in one statement. */
+/** Most users that one statement looks up. */
 export const maxBatch = 1000
 
 export type ActiveUsers = ReturnType<typeof activeUsers>
 
 /**
- * Returns the is_active check: it looks up the last_login of an active user by id, in seconds since the epoch and to the
- * microsecond, or null; undefined if there is no active user. The pool's query timeout bounds a statement.
- * `count` learns of each statement how many users it asked about and how many seconds it took.
+ * Returns the active check. It looks up the last_login of an active user by id: seconds since the epoch with
+ * microseconds, null for a user without last_login, undefined without an active user. The query timeout of the pool
+ * bounds each statement. `count` gets the number of users and the duration of each statement, in seconds.
  */
 export function activeUsers (db: Database, count: (users: number, seconds: number) => void) {
-  // One row and one parameter however many users: to read and write one for each would cost more than all the rest.
-  // date_part returns a float8, which PostgreSQL writes faster than the numeric of extract; a double holds the microseconds.
+  // One row and one parameter for all users: a row and a parameter per user would cost more than everything else.
+  // date_part returns float8, which PostgreSQL writes faster than the numeric of extract and which holds microseconds.
   const lastLogins = sql<Record<number, number | null> | null>`
     json_object_agg(${users.id}, date_part('epoch', ${users.lastLogin})) FILTER (WHERE ${users.isActive})`
   const query = db.check.select({ lastLogins }).from(users)
@@ -33,8 +33,8 @@ export function activeUsers (db: Database, count: (users: number, seconds: numbe
 }
 
 /**
- * Returns a lookup of the second in which a user was created, since the epoch, by id: null if it is not known or in the
- * future, undefined if there is no row. The active check does not read it, because most requests do not need it.
+ * Returns a lookup of created_at by user id: whole seconds since the epoch, null if created_at is NULL or in the
+ * future, undefined without a row. The active check does not read created_at, because most requests do not need it.
  */
 export function creationTimes (db: Database) {
   const created = sql<Record<number, number | null> | null>`json_object_agg(${users.id},

@@ -8,31 +8,33 @@ import { sqlState } from '../db/errors.js'
 export type User = typeof users.$inferSelect
 export type UsersRepository = ReturnType<typeof usersRepository>
 
-/** foreign_key_violation, and restrict_violation since PostgreSQL 18. */
+/** foreign_key_violation; from PostgreSQL 18 on, also restrict_violation. */
 const inUseStates = ['23503', '23001']
 
 /**
- * The last_login that a login writes: this second, or the next one if the previous login was logged out within it, so
- * that no revoked token has it. A fraction is left by a logout (or another system), also where is_active is TRUE again.
- * Every statement of this file runs on Citus with `users` as a reference table: no clock in a CASE or after RETURNING.
+ * The last_login that a login writes, in whole seconds: this second, or one second after a previous login that was
+ * logged out within this second. So no revoked token has it. A fraction of a second comes from a logout or from another
+ * system, also if is_active is TRUE again. All statements of this file run on Citus with `users` as a reference table:
+ * no clock in a CASE or after RETURNING.
  */
 const nextLogin = sql`greatest(date_trunc('second', ${utcNow}), date_trunc('second', ${users.lastLogin} +
   CASE WHEN ${users.isActive} THEN interval '0.999999 seconds' ELSE interval '1 second' END))`
 
 /**
- * Many logins and logouts within a second move last_login ahead of the clock. From 30 s on, a login has to wait: tokens
- * that start more than 60 s ahead are refused. A value more than 60 s ahead is another system's and counts as now.
+ * Many logins and logouts within a second move last_login ahead of the clock. At 30 s a login is refused, because a
+ * token that starts more than 60 s ahead is invalid. A value more than 60 s ahead comes from another system and counts
+ * as now.
  */
 const maxLeadSeconds = 30
 const isAhead = sql`${users.lastLogin} >= ${utcNow} + interval '30 seconds'`
 const isFarAhead = sql`${users.lastLogin} > ${utcNow} + interval '60 seconds'`
-/** How often a login starts again because other requests changed the row between its statements. */
+/** How often a login starts over when other requests change the row between its statements. */
 const maxTries = 5
 const thisSecond = sql`date_trunc('second', ${utcNow})`
 
-/** Everything the service reads and writes in the users table. */
+/** All reads and writes of the users table, except for the active check. */
 export function usersRepository (db: Database) {
-  // The columns by name: a table of an earlier system may have more.
+  // Columns by name: the table of an earlier system may have more columns.
   const columns = {
     id: users.id,
     phoneNumber: users.phoneNumber,
@@ -49,18 +51,20 @@ export function usersRepository (db: Database) {
   }
   const { placeholder } = sql
 
-  const byId = db.select(columns).from(users).where(eq(users.id, placeholder('id'))).prepare(db.statementName('user_by_id'))
-  const byPhone = db.select({ id: users.id, language: users.language, isVerified: users.isVerified, lastLogin: users.lastLogin }).from(users)
-    .where(eq(users.phoneNumber, placeholder('phone'))).prepare(db.statementName('user_by_phone'))
-
   const ofPhone = eq(users.phoneNumber, placeholder('phone'))
+  const byId = db.select(columns).from(users).where(eq(users.id, placeholder('id')))
+    .prepare(db.statementName('user_by_id'))
+  const byPhone = db.select({
+    id: users.id, language: users.language, isVerified: users.isVerified, lastLogin: users.lastLogin
+  }).from(users).where(ofPhone).prepare(db.statementName('user_by_phone'))
+
   const signedIn = { isActive: true, isVerified: true, updatedAt: utcNow, market: sql`${placeholder('market')}` }
   const login = db.update(users).set({ ...signedIn, lastLogin: nextLogin })
     .where(and(ofPhone, or(isNull(users.lastLogin), not(isAhead))))
     .returning(columns).prepare(db.statementName('login'))
   const loginFarAhead = db.update(users).set({ ...signedIn, lastLogin: thisSecond })
     .where(and(ofPhone, isFarAhead)).returning(columns).prepare(db.statementName('login_far_ahead'))
-  // An infinite last_login cannot be subtracted from.
+  // `least` makes an infinite last_login finite: PostgreSQL before 17 cannot subtract from infinity.
   const lead = db.select({
     isFarAhead: sql<boolean>`${isFarAhead}`,
     seconds: sql<number>`extract(epoch FROM
@@ -79,7 +83,7 @@ export function usersRepository (db: Database) {
   }).onConflictDoNothing({ target: users.phoneNumber }).returning(columns).prepare(db.statementName('register'))
 
   return {
-    /** What sending a code needs to know of the account of a number. */
+    /** Returns what a send needs of the account of a number; undefined without an account. */
     async findByPhone (phone: string) {
       return (await byPhone.execute({ phone }))[0]
     },
@@ -89,9 +93,9 @@ export function usersRepository (db: Database) {
     },
 
     /**
-     * Signs the owner of a number in: one statement for a known number. The INSERT takes an id from the sequence even
-     * where it conflicts, so it only runs once nothing was found.
-     * Throws rate_limited where last_login is too far ahead of the clock.
+     * Signs in the owner of a number, with one statement if the number has an account. An INSERT takes an id from the
+     * sequence even if it conflicts, so it runs only after no row was found. Throws rate_limited if last_login is too
+     * far ahead of the clock, and unavailable if other requests keep changing the row.
      */
     async login (phone: string, market: MarketId): Promise<{ user: User, isNew: boolean }> {
       const { language, country } = markets[market]
@@ -110,17 +114,18 @@ export function usersRepository (db: Database) {
       throw problem('unavailable')
     },
 
-    /** Writes the given fields; undefined where the row is gone. */
+    /** Writes the fields that are not undefined. Returns undefined if the row does not exist. */
     async update (id: number, { fullName, profileImageUrl, language }: UserChanges): Promise<User | undefined> {
-      const [user] = await db.inTurn(id, (tx) => tx.update(users).set({ fullName, profileImageUrl, language, updatedAt: utcNow })
+      const [user] = await db.inTurn(id, (tx) => tx.update(users)
+        .set({ fullName, profileImageUrl, language, updatedAt: utcNow })
         .where(eq(users.id, id)).returning(columns))
       return user
     },
 
     /**
-     * Ends all logins of a user inside `tx`; returns undefined if there is no row. It moves last_login by a microsecond, so
-     * that no token equals it, not even when another system sets is_active to TRUE. The last_login that is returned has
-     * milliseconds only: it is the one that ended.
+     * Signs a user out inside `tx`. Moves last_login forward by one microsecond, so no token equals it, even if another
+     * system sets is_active to TRUE again. Returns undefined without a row. The returned last_login has milliseconds
+     * only, so it is the value before.
      */
     async logout (tx: Transaction, id: number) {
       const lastLogin = sql`${users.lastLogin} + interval '1 microsecond'`
@@ -129,10 +134,10 @@ export function usersRepository (db: Database) {
       return user
     },
 
-    /** Deletes a user inside `tx`, addresses along with it. Throws account_in_use where another table points at the row. */
+    /** Deletes a user and their addresses inside `tx`. Throws account_in_use if another table refers to the row. */
     async remove (tx: Transaction, id: number) {
       try {
-        // A deferred constraint would only be checked by the COMMIT, after the codes are gone.
+        // The COMMIT would check a deferred constraint too late, after the codes were deleted.
         await tx.execute(sql`SET CONSTRAINTS ALL IMMEDIATE`)
         const [user] = await tx.delete(users).where(eq(users.id, id)).returning({ phone: users.phoneNumber })
         return user

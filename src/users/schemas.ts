@@ -1,5 +1,5 @@
 import { Type, type Static } from 'typebox'
-import { answer, guarded, limited } from '../http/responses.js'
+import { answer, authenticated, limited } from '../http/responses.js'
 import { problems } from '../http/problems.js'
 import { formatPhone, isLanguage, marketOf, markets } from '../phone/markets.js'
 import { LanguageSchema, OpenLanguage, OpenMarket } from '../http/market-schemas.js'
@@ -11,19 +11,19 @@ const tags = ['users']
 const UserSchema = Type.Object({
   id: UserId,
   phone_number: Type.String({ description: 'E.164.' }),
-  formatted_phone: Type.String({ description: 'In the format of its market.' }),
-  name: Type.String({ description: 'The full name, or `User` and the number where there is none.' }),
-  full_name: Nullable(Type.String({ description: 'Null where the person gave none.' })),
+  formatted_phone: Type.String({ description: 'The number in the format of its market.' }),
+  name: Type.String({ description: 'The full name. Without one: `User` and the number.' }),
+  full_name: Nullable(Type.String({ description: 'Null until the person sets it.' })),
   profile_image_url: Nullable(Type.String({ description: 'An http or https URL.' })),
   is_active: Type.Boolean({ description: 'Whether the person is signed in.' }),
   is_verified: Type.Boolean({ description: 'Whether the number has ever been verified.' }),
   market: OpenMarket('The market of the number.'),
   language: OpenLanguage('The language of messages.'),
-  country: Type.String({ description: 'In English.' }),
+  country: Type.String({ description: 'The country in English.' }),
   currency: Type.String({ description: 'The sign of the currency.' }),
   currency_code: Type.String({ description: 'ISO 4217.' }),
   last_login: Nullable(Timestamp('The start of the latest session.')),
-  created_at: Nullable(Timestamp('When the account was made.'))
+  created_at: Nullable(Timestamp('When the account was created.'))
 }, { title: 'User', description: 'The account.' })
 
 const exampleUser: Static<typeof UserSchema> = {
@@ -48,9 +48,9 @@ const exampleChanges = { full_name: 'Айгүл Асанова', language: 'ky' 
 export const getUserSchema = {
   operationId: 'getMe',
   summary: 'Read the account',
-  description: 'What the row does not say, such as the currency, comes from the market.',
+  description: 'Members that the account does not store, such as the currency, come from its market.',
   tags,
-  ...guarded,
+  ...authenticated,
   response: {
     200: answer(UserSchema, 'The account.', exampleUser),
     ...problems(['bad_request', 'token_missing', 'invalid_token', 'rate_limited', 'unavailable'])
@@ -60,9 +60,9 @@ export const getUserSchema = {
 export const patchUserSchema = {
   operationId: 'updateMe',
   summary: 'Change the account',
-  description: 'What the body does not name stays as it is.',
+  description: 'Members that are missing in the body stay as they are.',
   tags,
-  ...guarded,
+  ...authenticated,
   body: Type.Object({
     full_name: Type.Optional(Nullable(RequiredText(255, 'Null removes it.'))),
     profile_image_url: Type.Optional(Nullable(Type.String({
@@ -71,16 +71,18 @@ export const patchUserSchema = {
     language: Type.Optional(LanguageSchema)
   }, { title: 'UserChanges', examples: [exampleChanges] }),
   response: limited({
-    200: answer(UserSchema, 'The account as it is now.', { ...exampleUser, ...exampleChanges, name: exampleChanges.full_name }),
-    ...problems(['bad_request', 'token_missing', 'invalid_token', 'payload_too_large', 'unsupported_media_type', 'invalid_request',
-      'rate_limited', 'unavailable'], '/full_name')
+    200: answer(UserSchema, 'The changed account.',
+      { ...exampleUser, ...exampleChanges, name: exampleChanges.full_name }),
+    ...problems(['bad_request', 'token_missing', 'invalid_token', 'payload_too_large', 'unsupported_media_type',
+      'invalid_request', 'rate_limited', 'unavailable'], '/full_name')
   })
 }
 
-/** What a person is called: the full name, or the number where there is none. */
-export const displayName = ({ fullName, phoneNumber }: Pick<User, 'fullName' | 'phoneNumber'>) => fullName || `User ${phoneNumber}`
+/** The name to display: the full name, or `User` and the number. */
+export const displayName = ({ fullName, phoneNumber }: Pick<User, 'fullName' | 'phoneNumber'>) =>
+  fullName || `User ${phoneNumber}`
 
-/** A row as its owner sees it; what the row does not know comes from the market. */
+/** A row as the response that its owner gets. Columns that are NULL get the defaults of the market. */
 export function userView (user: User): Static<typeof UserSchema> {
   const market = marketOf(user.market, user.phoneNumber)
   const { country, currency, currencyCode, language } = markets[market]

@@ -4,16 +4,16 @@ import { wrongCode } from '../helpers/answers.js'
 import { monitoredRedis } from '../helpers/monitor.js'
 import { newPhone, testService, type Service } from '../helpers/service.js'
 
-/** Every cell of every table of a database, of the service or not, as text. */
+/** Every cell of every table of a database as text, including tables that are not of the service. */
 async function cells ({ sql }: Pick<Service, 'sql'>) {
-  const columns = await sql(`SELECT table_schema AS schema, table_name AS "table", column_name AS column FROM information_schema.columns
-    JOIN information_schema.tables USING (table_schema, table_name)
+  const columns = await sql(`SELECT table_schema AS schema, table_name AS "table", column_name AS column
+    FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
     WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('pg_catalog', 'information_schema')`)
   const found: Array<{ where: string, text: string }> = []
   for (const { schema, table, column } of columns) {
-    for (const { text } of await sql(`SELECT "${column}"::text AS text FROM "${schema}"."${table}" WHERE "${column}" IS NOT NULL`)) {
-      found.push({ where: `${table}.${column}`, text })
-    }
+    const rows = await sql(
+      `SELECT "${column}"::text AS text FROM "${schema}"."${table}" WHERE "${column}" IS NOT NULL`)
+    for (const { text } of rows) found.push({ where: `${table}.${column}`, text })
   }
   return found
 }
@@ -27,7 +27,7 @@ const contents: Record<string, (redis: Redis, key: string) => Promise<unknown>> 
   stream: (redis, key) => redis.xrange(key, '-', '+')
 }
 
-/** Every key of a Redis, with its TTL in milliseconds and all that it shows: name, contents, and the bytes of a dump. */
+/** Every key of a Redis with its TTL in milliseconds, and as text: its name, its contents and the bytes of a dump. */
 async function keys (redis: Redis) {
   const found: Array<{ key: string, ttl: number, text: string }> = []
   let cursor = '0'
@@ -36,7 +36,8 @@ async function keys (redis: Redis) {
     for (const key of names) {
       const read = contents[await redis.type(key)]
       if (!read) throw new Error('a key of an unknown type')
-      const text = [key, JSON.stringify(await read(redis, key)), (await redis.dumpBuffer(key))?.toString('latin1')].join('\n')
+      const dump = (await redis.dumpBuffer(key))?.toString('latin1')
+      const text = [key, JSON.stringify(await read(redis, key)), dump].join('\n')
       found.push({ key, ttl: await redis.pttl(key), text })
     }
     cursor = next
@@ -44,18 +45,22 @@ async function keys (redis: Redis) {
   return found
 }
 
-/** What may be nowhere, in each form it could be written in; six digits count only where they stand alone. */
+/** Returns a function that finds secrets in a text, in every form. A code counts only if no digit adjoins it. */
 function traces ({ phone, codes, tokens }: { phone: string, codes: string[], tokens: string[] }) {
   const national = phone.replace(/^\+(996|1)/, '')
-  const words = [national, national.slice(0, 3) + ' ' + national.slice(3), ...[phone, national].map((text) => Buffer.from(text).toString('base64url')),
-    ...tokens.flatMap((token) => [token, ...token.split('.')])]
+  const words = [
+    national,
+    national.slice(0, 3) + ' ' + national.slice(3),
+    ...[phone, national].map((text) => Buffer.from(text).toString('base64url')),
+    ...tokens.flatMap((token) => [token, ...token.split('.')])
+  ]
   return (text: string) => [
     ...words.filter((word) => text.includes(word)),
     ...codes.filter((code) => new RegExp(`(?<![0-9])${code}(?![0-9])`).test(text))
   ]
 }
 
-/** All that one account can do until it has logged out, with codes pending for it at the end. */
+/** Uses an account in two sessions. At the end the person is signed out, and a code is live. */
 async function useAll (service: Service & { wait: () => void }) {
   const phone = newPhone()
   const codes: string[] = []
@@ -72,7 +77,8 @@ async function useAll (service: Service & { wait: () => void }) {
       if ((await service.request('GET', path, { token })).status !== 200) throw new Error('the login has not succeeded')
     }
     await service.request('PATCH', '/api/v1/users/me', { token, body: { full_name: 'A name', language: 'en' } })
-    await service.request('POST', '/api/v1/profile/addresses', { token, body: { title: 'Home', full_address: 'Chuy 1' } })
+    await service.request('POST', '/api/v1/profile/addresses',
+      { token, body: { title: 'Home', full_address: 'Chuy 1' } })
     await service.request('POST', '/api/v1/auth/logout', { token })
   }
   service.wait()
@@ -81,28 +87,30 @@ async function useAll (service: Service & { wait: () => void }) {
   return { phone, codes, tokens }
 }
 
-/** A service on which a minute passes when the test says so. */
+/** A service whose clock moves on by a minute with each `wait`. */
 async function serviceOnClock (t: Test, options: Parameters<typeof testService>[1] = {}) {
   let later = 0
   const service = await testService(t, { ...options, overrides: { clock: () => Date.now() + later } })
   return { ...service, wait: () => { later += 60_000 } }
 }
 
-t.test('no table holds a token or a code, and the number stands in users.phone_number alone', async (t) => {
+t.test('no table contains a token or a code, and only users.phone_number contains the number', async (t) => {
   const service = await serviceOnClock(t)
   const used = await useAll(service)
   const show = traces(used)
   const all = await cells(service)
-  t.ok(all.some(({ where }) => where === 'user_addresses.title') && all.some(({ where }) => where === '__drizzle_migrations.hash'), 'every table is looked at')
+  for (const column of ['user_addresses.title', '__drizzle_migrations.hash']) {
+    t.ok(all.some(({ where }) => where === column), `${column} is searched`)
+  }
   t.strictSame(all.filter(({ text }) => show(text).length > 0).map(({ where }) => where), ['users.phone_number'])
 })
 
-t.test('no key and no value of Redis shows a token, a code, a number or an address of a client, and every key has a TTL', async (t) => {
+t.test('no key or value of Redis contains a token, a code, a number or a client IP; every key has a TTL', async (t) => {
   const service = await serviceOnClock(t)
   const used = await useAll(service)
   const show = traces(used)
   const all = await keys(service.redis)
-  t.ok(all.length > 0, 'there is something to look at')
+  t.ok(all.length > 0)
   for (const { key, ttl, text } of all) {
     t.ok(ttl > 0, `${key} has a TTL`)
     t.strictSame(show(text), [], key)
@@ -110,25 +118,26 @@ t.test('no key and no value of Redis shows a token, a code, a number or an addre
   }
 })
 
-t.test('what stays in Redis after a login is no code', async (t) => {
+t.test('after a login Redis has no code', async (t) => {
   const service = await serviceOnClock(t)
   const phone = newPhone()
   await service.login(phone)
-  const all = await keys(service.redis)
-  t.strictSame(await service.redis.hmget(all.find(({ key }) => key.startsWith('phone-auth:code:'))?.key as string, 'n', 'd', 'a', 'f', 'x'), [null, null, null, null, null])
+  const { key } = (await keys(service.redis)).find(({ key }) => key.startsWith('phone-auth:code:')) as { key: string }
+  t.strictSame(await service.redis.hmget(key, 'n', 'd', 'a', 'f', 'x'), [null, null, null, null, null])
 })
 
-t.test('another CODE_SECRET knows nothing of the codes that are pending', async (t) => {
+t.test('a service with another CODE_SECRET does not accept live codes', async (t) => {
   const service = await serviceOnClock(t)
   const phone = newPhone()
   await service.send(phone)
-  const other = await testService(t, { database: service.database, redis: { url: service.env.REDIS_URL as string, redis: service.redis } })
+  const redis = { url: service.env.REDIS_URL as string, redis: service.redis }
+  const other = await testService(t, { database: service.database, redis })
   other.confidential.add(phone)
   const { status, body } = await other.verify(phone, service.codeOf(phone))
   t.strictSame([status, body.code, body.attempts_remaining], [400, 'invalid_code', undefined])
 })
 
-t.test('what Redis is asked during logins shows neither number nor code nor token', async (t) => {
+t.test('no Redis command of a login contains a number, a code or a token', async (t) => {
   const redis = await monitoredRedis(t)
   const used = await useAll(await serviceOnClock(t, { redis }))
   const seen = await redis.take()

@@ -10,9 +10,11 @@ import { holdLock } from '../helpers/locks.js'
 import { startProxy } from '../helpers/proxy.js'
 import { smsWebhook, startService, until } from '../helpers/server-process.js'
 import { startRedis, startTestPostgres } from '../helpers/servers.js'
-import { client, newPhone, productionEnv, testDatabase, testRedis, testService, type Answer, type Json, type Service } from '../helpers/service.js'
+import {
+  client, newPhone, productionEnv, testDatabase, testRedis, testService, type Answer, type Json, type Service
+} from '../helpers/service.js'
 
-/** A PostgreSQL of the test's own, which it may stop. */
+/** A PostgreSQL that only this test uses, so the test may stop it. */
 async function ownPostgres (t: Test) {
   const server = await startTestPostgres()
   t.teardown(server.remove)
@@ -25,7 +27,7 @@ async function ownPostgres (t: Test) {
   return { server, database: { url: server.url, sql } }
 }
 
-/** A Redis of the test's own, which it may stop; another one may take its place at the same port. */
+/** A Redis that only this test uses, so the test may stop it and start another one on the same port. */
 async function ownRedis (t: Test) {
   let server = await startRedis()
   const { url, port } = server
@@ -43,27 +45,28 @@ async function ownRedis (t: Test) {
   }
 }
 
-/** A client's way is to try again after a 503, until it gets another answer. */
+/** Tries again like a client, until the response is not 503. */
 async function tryAgain (call: () => Promise<Answer>): Promise<Answer> {
-  let answer = await call()
-  await until(async () => answer.status !== 503 || (answer = await call()).status !== 503)
-  return answer
+  let response = await call()
+  await until(async () => response.status !== 503 || (response = await call()).status !== 503)
+  return response
 }
 
-/** 503 with Retry-After, within two seconds or a little more, and with no word about credentials. */
+/** Expects 503 with Retry-After in time, without credentials in the body. */
 async function isUnavailable (t: Test, call: () => Promise<Answer>, title: string) {
   const start = Date.now()
-  const answer = await call()
-  t.strictSame(...problemOf(answer, 503, 'Service Unavailable', 'unavailable', { retry_after: 2 }), title)
-  t.equal(answer.headers.get('retry-after'), '2')
-  t.equal(answer.headers.get('www-authenticate'), null)
-  t.ok(Date.now() - start < 5000, `${title} answers in time`)
+  const response = await call()
+  t.strictSame(...problemOf(response, 503, 'Service Unavailable', 'unavailable', { retry_after: 2 }), title)
+  t.equal(response.headers.get('retry-after'), '2')
+  t.equal(response.headers.get('www-authenticate'), null)
+  t.ok(Date.now() - start < 5000, `${title} responds in time`)
 }
 
-t.test('PostgreSQL stops between send and verify: 503 while it is away, then the same code works, with attempts and counts kept', async (t) => {
+t.test('PostgreSQL stops between send and verify: 503, then the same code works with its attempts', async (t) => {
   const { server, database } = await ownPostgres(t)
   let later = 0
-  const service = await testService(t, { database, env: { CODE_SENDS_PER_HOUR: '2' }, overrides: { clock: () => Date.now() + later } })
+  const service = await testService(t,
+    { database, env: { CODE_SENDS_PER_HOUR: '2' }, overrides: { clock: () => Date.now() + later } })
   const { token } = await service.login(newPhone())
   const phone = newPhone()
   await service.send(phone)
@@ -75,22 +78,26 @@ t.test('PostgreSQL stops between send and verify: 503 while it is away, then the
   await server.stop()
   for (let tries = 0; tries < 3; tries++) await isUnavailable(t, () => service.verify(phone, code), `verify ${tries}`)
   await isUnavailable(t, () => service.send(newPhone()), 'send')
-  for (const [method, path] of [['GET', '/api/v1/users/me'], ['GET', '/api/v1/profile/addresses'], ['GET', '/api/v1/auth/verify-token'], ['POST', '/api/v1/auth/logout']] as const) {
+  for (const [method, path] of [
+    ['GET', '/api/v1/users/me'], ['GET', '/api/v1/profile/addresses'], ['GET', '/api/v1/auth/verify-token'],
+    ['POST', '/api/v1/auth/logout']
+  ] as const) {
     await isUnavailable(t, () => service.request(method, path, { token }), `${method} ${path}`)
   }
-  t.equal((await service.verify(phone, wrongCode(code))).body.attempts_remaining, 3, 'a wrong guess needs no PostgreSQL and counts')
+  t.equal((await service.verify(phone, wrongCode(code))).body.attempts_remaining, 3,
+    'a wrong guess counts without PostgreSQL')
 
   await server.start()
   t.equal((await service.verify(phone, wrongCode(code))).body.attempts_remaining, 2)
   later = 120_000
-  t.equal((await tryAgain(() => service.send(phone))).body.code, 'too_many_sends', 'the sends of before count')
+  t.equal((await tryAgain(() => service.send(phone))).body.code, 'too_many_sends', 'the earlier sends count')
   const { status, body } = await tryAgain(() => service.verify(phone, code))
   t.strictSame([status, body.is_new_user], [200, true])
   t.equal((await service.request('GET', '/api/v1/users/me', { token: body.access_token })).status, 200)
-  t.equal((await service.request('GET', '/api/v1/users/me', { token })).status, 200, 'and nobody was signed out')
+  t.equal((await service.request('GET', '/api/v1/users/me', { token })).status, 200, 'the person is still signed in')
 })
 
-t.test('PostgreSQL hangs while somebody signs in: 503 in time, and the code works once it answers again', async (t) => {
+t.test('PostgreSQL hangs during a login: 503 in time, and later the code works', async (t) => {
   const service = await testService(t)
   const phone = newPhone()
   await service.send(phone)
@@ -102,13 +109,13 @@ t.test('PostgreSQL hangs while somebody signs in: 503 in time, and the code work
   await other.query('LOCK TABLE users IN ACCESS EXCLUSIVE MODE')
   await isUnavailable(t, () => service.verify(phone, code), 'verify')
   await other.query('ROLLBACK')
-  t.equal((await service.send(phone)).body.code, 'resend_too_soon', 'the code is back with its cooldown')
+  t.equal((await service.send(phone)).body.code, 'resend_too_soon', 'the code is restored with its cooldown')
   const { status, body } = await service.verify(phone, code)
   t.equal(status, 200)
   t.equal((await service.request('GET', '/api/v1/users/me', { token: body.access_token })).status, 200)
 })
 
-t.test('PostgreSQL accepts connections and says nothing: 503 in time', async (t) => {
+t.test('PostgreSQL accepts connections but does not respond: 503 in time', async (t) => {
   const { server, database } = await ownPostgres(t)
   const service = await testService(t, { database })
   const phone = newPhone()
@@ -116,8 +123,9 @@ t.test('PostgreSQL accepts connections and says nothing: 503 in time', async (t)
   const code = service.codeOf(phone)
   process.kill(server.pid, 'SIGSTOP')
   t.teardown(() => process.kill(server.pid, 'SIGCONT'))
-  // The connections that there are work on; without them every query needs one that is never answered.
-  await service.app.db.pool.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()')
+  // Open connections still work. Without them, every query needs a new one, which gets no response.
+  await service.app.db.pool.query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE pid <> pg_backend_pid() AND datname = current_database()`)
   await service.app.db.pool.query('SELECT pg_terminate_backend(pg_backend_pid())').catch(() => undefined)
   await isUnavailable(t, () => service.verify(phone, code), 'verify')
   await t.rejects(service.app.db.atomically(async () => {}), { message: /timeout/ })
@@ -126,25 +134,35 @@ t.test('PostgreSQL accepts connections and says nothing: 503 in time', async (t)
 })
 
 for (const [fault, status, code, break_, mend] of [
-  ['the table is gone', 503, 'unavailable', 'ALTER TABLE users RENAME TO elsewhere', 'ALTER TABLE elsewhere RENAME TO users'],
-  ['no right to write', 503, 'unavailable', 'ALTER DATABASE name SET default_transaction_read_only = on', 'ALTER DATABASE name RESET default_transaction_read_only'],
-  ['a constraint nobody told of', 500, 'internal_error', "ALTER TABLE users ADD CONSTRAINT strange CHECK (phone_number = '')", 'ALTER TABLE users DROP CONSTRAINT strange']
+  [
+    'a missing table', 503, 'unavailable', 'ALTER TABLE users RENAME TO elsewhere',
+    'ALTER TABLE elsewhere RENAME TO users'
+  ],
+  [
+    'a read-only database', 503, 'unavailable', 'ALTER DATABASE name SET default_transaction_read_only = on',
+    'ALTER DATABASE name RESET default_transaction_read_only'
+  ],
+  [
+    'an unknown constraint', 500, 'internal_error',
+    "ALTER TABLE users ADD CONSTRAINT strange CHECK (phone_number = '')", 'ALTER TABLE users DROP CONSTRAINT strange'
+  ]
 ] as const) {
-  t.test(`a login that fails for ${fault} answers ${status} ${code}, and the same code works when that is mended`, async (t) => {
+  t.test(`a login that fails because of ${fault} is ${status} ${code}; the same code works afterwards`, async (t) => {
     const service = await testService(t)
     const name = new URL(service.database.url).pathname.slice(1)
     const phone = newPhone()
     await service.send(phone)
     const sms = service.codeOf(phone)
-    // New sessions see the new setting; a query on one that is about to end would be 503 whatever the fault.
+    // Only new sessions have the new setting. A query on a session that is about to end would be 503 for any fault.
     const endConnections = async () => {
-      await service.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'phone-auth'")
+      await service.sql(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'phone-auth'`)
       await until(() => service.app.db.pools.every(({ totalCount }) => totalCount === 0))
     }
     await service.sql(break_.replace('name', name))
     await endConnections()
-    const answer = await service.verify(phone, sms)
-    t.strictSame([answer.status, answer.body.code], [status, code])
+    const response = await service.verify(phone, sms)
+    t.strictSame([response.status, response.body.code], [status, code])
     await service.sql('SET default_transaction_read_only = off')
     await service.sql(mend.replace('name', name))
     await endConnections()
@@ -153,10 +171,10 @@ for (const [fault, status, code, break_, mend] of [
 }
 
 const fields = 'SFATAL\0C57P01\0Mterminating connection due to administrator command\0\0'
-/** The ErrorResponse with which PostgreSQL ends a connection. */
+/** The ErrorResponse that PostgreSQL sends when it ends a connection. */
 const terminated = Buffer.concat([Buffer.from('E'), Buffer.from([0, 0, 0, fields.length + 4]), Buffer.from(fields)])
 
-/** Waits for a connection of the service in this state and ends it, as a restart of PostgreSQL does. */
+/** Waits for a connection of the service in this state, and ends it like a restart of PostgreSQL. */
 async function endConnection ({ sql }: Pick<Service, 'sql'>, state: string) {
   let ended: Json[] = []
   await until(async () => {
@@ -166,7 +184,7 @@ async function endConnection ({ sql }: Pick<Service, 'sql'>, state: string) {
   })
 }
 
-t.test('a connection that dies under a logout is 503, changes nothing, and ends no process', async (t) => {
+t.test('a logout whose connection dies is 503 and changes nothing; the process lives', async (t) => {
   const service = await testService(t)
   const { token, user } = await service.login(newPhone())
   const other = new pg.Client(service.database.url)
@@ -174,15 +192,15 @@ t.test('a connection that dies under a logout is 503, changes nothing, and ends 
   t.teardown(() => other.end())
   await other.query('BEGIN')
   await other.query('SELECT FROM users WHERE id = $1 FOR UPDATE', [user.id])
-  const answer = service.request('POST', '/api/v1/auth/logout', { token })
+  const response = service.request('POST', '/api/v1/auth/logout', { token })
   await endConnection(service, "wait_event_type = 'Lock'")
-  await isUnavailable(t, () => answer, 'logout')
+  await isUnavailable(t, () => response, 'logout')
   await other.query('ROLLBACK')
   t.equal((await service.request('GET', '/api/v1/users/me', { token })).status, 200)
   t.equal((await service.request('POST', '/api/v1/auth/logout', { token })).status, 200)
 })
 
-t.test('a connection that PostgreSQL ends at the moment when a transaction takes it ends no process', async (t) => {
+t.test('the process survives when PostgreSQL ends a connection just as a transaction takes it', async (t) => {
   const database = await testDatabase(t)
   const { port } = new URL(database.url)
   const proxy = await startProxy(t, Number(port))
@@ -192,7 +210,7 @@ t.test('a connection that PostgreSQL ends at the moment when a transaction takes
   const lock = await holdLock(t, database.url, 'LOCK TABLE users')
   const check = service.request('GET', '/auth/verify-token', { token })
   await lock.isAwaited()
-  // It waits for the only connection, and takes it while pg still reads what came in one piece with the answer before.
+  // The transaction waits for the only connection. It takes the connection while pg still reads the same packet.
   const transaction = service.app.db.atomically(async () => {})
   proxy.appendToAnswers(terminated)
 
@@ -204,33 +222,33 @@ t.test('a connection that PostgreSQL ends at the moment when a transaction takes
   t.equal((await tryAgain(() => service.request('GET', '/auth/verify-token', { token }))).status, 200)
 })
 
-t.test('a connection that dies while a deletion waits for Redis is 503, changes no row, and ends no process', async (t) => {
+t.test('a deletion whose connection dies while it waits for Redis is 503 and changes no row', async (t) => {
   const { store } = await ownRedis(t)
   const service = await testService(t, { redis: store, env: { DATABASE_POOL_MAX: '2' } })
   const { token, user } = await service.login(newPhone())
   await store.redis.call('CLIENT', 'PAUSE', '10000', 'WRITE')
-  const answer = service.request('DELETE', '/api/v1/users/me', { token })
+  const response = service.request('DELETE', '/api/v1/users/me', { token })
   await endConnection(service, "state = 'idle in transaction'")
   await store.redis.call('CLIENT', 'UNPAUSE')
-  await isUnavailable(t, () => answer, 'deletion')
+  await isUnavailable(t, () => response, 'deletion')
   t.strictSame(await service.sql('SELECT id FROM users'), [{ id: user.id }])
   t.equal((await service.request('DELETE', '/api/v1/users/me', { token })).status, 204)
 })
 
-t.test('a transaction', async (t) => {
+t.test('transactions', async (t) => {
   const service = await testService(t, { env: { DATABASE_POOL_MAX: '1' } })
   const { db } = service.app
   const phone = newPhone()
   const insert = (tx: Json) => tx.$client.query('INSERT INTO users (phone_number) VALUES ($1)', [phone])
   const rows = () => service.sql('SELECT phone_number FROM users')
-  /** Not only sent: what is asked next finds a connection that is known to be dead. */
+  /** Ends the connection, and waits until the service knows that the connection is dead. */
   const connectionDies = async (tx: Json) => {
     const isKnown = new Promise((resolve) => { tx.$client.once('end', resolve) })
     await endConnection(service, "state = 'idle in transaction'")
     await isKnown
   }
 
-  t.test('is undone by a refusal, and its connection is used again', async (t) => {
+  t.test('a transaction is rolled back by a problem, and its connection is used again', async (t) => {
     const connection = async () => (await db.pool.query('SELECT pg_backend_pid() AS pid')).rows[0].pid as number
     const before = await connection()
     await t.rejects(db.atomically(async (tx) => {
@@ -241,7 +259,7 @@ t.test('a transaction', async (t) => {
     t.equal(await connection(), before)
   })
 
-  t.test('that cannot be undone, because its connection has died, gives its place in the pool back', async (t) => {
+  t.test('a transaction whose connection died before the rollback frees its place in the pool', async (t) => {
     await t.rejects(db.atomically(async (tx) => {
       await insert(tx)
       await connectionDies(tx)
@@ -251,7 +269,7 @@ t.test('a transaction', async (t) => {
     t.equal(await db.atomically(async () => 'done'), 'done')
   })
 
-  t.test('that cannot be committed, because its connection has died, is told as an outage', async (t) => {
+  t.test('a transaction whose connection died before the COMMIT is an outage', async (t) => {
     const error = await db.atomically(async (tx) => {
       await insert(tx)
       await connectionDies(tx)
@@ -260,7 +278,7 @@ t.test('a transaction', async (t) => {
     t.strictSame(await rows(), [])
   })
 
-  t.test('that finds no free connection in time is told as an outage', async (t) => {
+  t.test('a transaction that gets no connection in time is an outage', async (t) => {
     const held = await db.pool.connect()
     const error = await db.atomically(async () => {}).catch((error: unknown) => error)
     held.release()
@@ -268,7 +286,7 @@ t.test('a transaction', async (t) => {
     t.equal(await db.atomically(async () => 'done'), 'done')
   })
 
-  t.test('is undone by any other error', async (t) => {
+  t.test('a transaction is rolled back by any other error', async (t) => {
     const bug = new Error('a bug')
     await t.rejects(db.atomically(async (tx) => {
       await insert(tx)
@@ -279,13 +297,13 @@ t.test('a transaction', async (t) => {
     t.equal(await db.atomically(async () => 'done'), 'done')
   })
 
-  t.test('is there once it returns', async (t) => {
+  t.test('a transaction is committed when it returns', async (t) => {
     await db.atomically(insert)
     t.strictSame(await rows(), [{ phone_number: phone }])
   })
 })
 
-t.test('Redis stops: send, verify, logout and deletion are 503 and change nothing, guarded routes go on, and with Redis it all comes back', async (t) => {
+t.test('Redis stops: codes, logout and deletion are 503 and change nothing; authenticated routes work', async (t) => {
   const redis = await ownRedis(t)
   const service = await testService(t, { redis: redis.store })
   const { token } = await service.login(newPhone())
@@ -305,16 +323,18 @@ t.test('Redis stops: send, verify, logout and deletion are 503 and change nothin
   await isUnavailable(t, () => service.request('POST', '/api/v1/auth/logout', { token }), 'logout')
   await isUnavailable(t, () => service.request('DELETE', '/api/v1/users/me', { token }), 'deletion')
   t.strictSame(await service.sql('SELECT * FROM users ORDER BY id'), before)
-  for (const path of ['/api/v1/users/me', '/api/v1/auth/verify-token']) t.equal((await service.request('GET', path, { token })).status, 200)
+  for (const path of ['/api/v1/users/me', '/api/v1/auth/verify-token']) {
+    t.equal((await service.request('GET', path, { token })).status, 200)
+  }
 
-  // This one has lost its data, and the scripts with it.
+  // The new Redis has neither the data nor the scripts.
   await redis.start()
   t.equal((await tryAgain(() => service.verify(phone, service.codeOf(phone)))).body.code, 'invalid_code')
   for (const number of [phone, known]) t.equal((await service.login(number)).body.is_new_user, number === phone)
   t.equal((await service.request('POST', '/api/v1/auth/logout', { token })).status, 200)
 })
 
-t.test('Redis hangs: 503 in time, and the service goes on when Redis does', async (t) => {
+t.test('Redis hangs: 503 in time, and the service works again when Redis does', async (t) => {
   const redis = await ownRedis(t)
   const service = await testService(t, { redis: redis.store })
   process.kill(redis.pid, 'SIGSTOP')
@@ -328,7 +348,7 @@ t.test('Redis hangs: 503 in time, and the service goes on when Redis does', asyn
   t.equal((await service.login(phone)).body.is_new_user, true)
 })
 
-t.test('a Redis whose host vanished without a word is left, and the one that took its place is used', async (t) => {
+t.test('after the host of Redis vanishes without a packet, the service connects to its replacement', async (t) => {
   const redis = await ownRedis(t)
   const way = await startProxy(t, Number(new URL(redis.store.url).port))
   const service = await testService(t, { redis: { url: `redis://127.0.0.1:${way.port}`, redis: redis.store.redis } })
@@ -340,24 +360,26 @@ t.test('a Redis whose host vanished without a word is left, and the one that too
   await service.login(phone)
 })
 
-t.test('a PostgreSQL whose host vanished without a word is left, and the one that took its place is used', async (t) => {
+t.test('after the host of PostgreSQL vanishes without a packet, the service connects to its replacement', async (t) => {
   const database = await testDatabase(t)
   const way = await startProxy(t, Number(new URL(database.url).port))
-  const service = await testService(t, { database: { ...database, url: database.url.replace(/:\d+\//, `:${way.port}/`) } })
+  const service = await testService(t,
+    { database: { ...database, url: database.url.replace(/:\d+\//, `:${way.port}/`) } })
   const { token } = await service.login(newPhone())
   way.silence()
-  await isUnavailable(t, () => service.request('GET', '/api/v1/users/me', { token }), 'a guarded route')
+  await isUnavailable(t, () => service.request('GET', '/api/v1/users/me', { token }), 'an authenticated route')
   t.equal((await tryAgain(() => service.request('GET', '/api/v1/users/me', { token }))).status, 200)
   await service.login(newPhone())
 })
 
-t.test('a process ends in time on SIGTERM though PostgreSQL and Redis hang', async (t) => {
+t.test('a process ends in time on SIGTERM while PostgreSQL and Redis hang', async (t) => {
   const { server, database } = await ownPostgres(t)
   const redis = await ownRedis(t)
   const { url: smsUrl, sms } = await smsWebhook(t)
   const service = await startService(t, { ...productionEnv(database.url, redis.store.url), SMS_WEBHOOK_URL: smsUrl })
   await client(service.url, sms).login(newPhone())
-  const backends = (await database.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'phone-auth'")).map(({ pid }) => pid as number)
+  const backends = (await database.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'phone-auth'")).map(
+    ({ pid }) => pid as number)
   const hanging = [...backends, server.pid, redis.pid]
   for (const pid of hanging) process.kill(pid, 'SIGSTOP')
   t.teardown(() => { for (const pid of hanging) process.kill(pid, 'SIGCONT') })
@@ -366,7 +388,7 @@ t.test('a process ends in time on SIGTERM though PostgreSQL and Redis hang', asy
   t.ok(Date.now() - start < 5000, `${Date.now() - start} ms`)
 })
 
-t.test('a refused send that cannot be taken back, because Redis went away meanwhile, is 503', async (t) => {
+t.test('a refused send that cannot be cancelled, because Redis became unavailable, is 503', async (t) => {
   const redis = await ownRedis(t)
   const service = await testService(t, {
     redis: redis.store,
@@ -380,7 +402,7 @@ t.test('a refused send that cannot be taken back, because Redis went away meanwh
   await isUnavailable(t, () => service.send(newPhone()), 'send')
 })
 
-t.test('the service starts while Redis is away, and sends once it is there', async (t) => {
+t.test('the service starts without Redis, and sends once Redis is available', async (t) => {
   const redis = await ownRedis(t)
   await redis.stop()
   const service = await testService(t, { redis: redis.store })
@@ -391,7 +413,7 @@ t.test('the service starts while Redis is away, and sends once it is there', asy
   t.equal((await service.verify(phone, service.codeOf(phone))).status, 200)
 })
 
-t.test('a code outlives the process that sent it', async (t) => {
+t.test('a code survives the process that sent it', async (t) => {
   const database = await testDatabase(t)
   const { url } = await testRedis(t)
   const { url: smsUrl, sms } = await smsWebhook(t)

@@ -6,7 +6,7 @@ import { migrate } from '../../src/db/migrate.js'
 import { startRedis, startTestPostgres } from '../helpers/servers.js'
 import { testDatabase, testService } from '../helpers/service.js'
 
-t.test('live and ready while everything is there', async (t) => {
+t.test('the service is live and ready with both stores', async (t) => {
   const { request } = await testService(t)
   const live = await request('GET', '/health/live')
   t.equal(live.status, 200)
@@ -17,18 +17,19 @@ t.test('live and ready while everything is there', async (t) => {
   t.equal(ready.headers.get('cache-control'), 'no-store')
 })
 
-t.test('ready follows both stores as they go and come back; live does not', async (t) => {
+t.test('readiness follows the state of both stores; liveness does not', async (t) => {
   const [postgres, server] = [await startTestPostgres(), await startRedis()]
   t.teardown(() => Promise.all([postgres.remove(), server.stop()]))
   await migrate(postgres.url)
   const redis = new Redis(server.url)
   redis.on('error', () => {})
   t.teardown(() => redis.disconnect())
-  const { request, log } = await testService(t, { database: { url: postgres.url, sql: async () => [] }, redis: { url: server.url, redis } })
+  const { request, log } = await testService(t,
+    { database: { url: postgres.url, sql: async () => [] }, redis: { url: server.url, redis } })
   const is = async (status: number, body: object, shown: string) => {
-    const answer = await request('GET', '/health/ready')
-    t.equal(answer.status, status, shown)
-    t.strictSame(answer.body, body, shown)
+    const response = await request('GET', '/health/ready')
+    t.equal(response.status, status, shown)
+    t.strictSame(response.body, body, shown)
     t.equal((await request('GET', '/health/live')).status, 200)
   }
   const ok = { status: 'ok', checks: { database: 'up', redis: 'up' } }
@@ -36,22 +37,23 @@ t.test('ready follows both stores as they go and come back; live does not', asyn
 
   await is(200, ok, 'all there')
   process.kill(server.pid, 'SIGSTOP')
-  await is(200, degraded, 'Redis does not answer')
+  await is(200, degraded, 'Redis does not respond')
   process.kill(server.pid, 'SIGCONT')
   await is(200, ok, 'it does')
   await postgres.stop()
-  await is(503, { status: 'unavailable', checks: { database: 'down', redis: 'up' } }, 'PostgreSQL is gone')
+  await is(503, { status: 'unavailable', checks: { database: 'down', redis: 'up' } }, 'PostgreSQL has stopped')
   await server.stop()
   await is(503, { status: 'unavailable', checks: { database: 'down', redis: 'down' } }, 'both are')
   await postgres.start()
   await is(200, degraded, 'PostgreSQL is back')
   const events = log.map((line) => JSON.parse(line)).filter(({ event }) => /^dependency/.test(event))
   t.strictSame(events.map(({ event, dependency }) => `${event} ${dependency}`), [
-    'dependency_down Redis', 'dependency_up Redis', 'dependency_down PostgreSQL', 'dependency_down Redis', 'dependency_up PostgreSQL'
+    'dependency_down Redis', 'dependency_up Redis', 'dependency_down PostgreSQL', 'dependency_down Redis',
+    'dependency_up PostgreSQL'
   ])
 })
 
-t.test('clocks of service and database more than 5 s apart are told, once', async (t) => {
+t.test('clocks of service and database that differ by more than 5 s are logged once', async (t) => {
   let ahead = 4000
   const { request, log } = await testService(t, { overrides: { clock: () => Date.now() + ahead } })
   const told = () => log.map((line) => JSON.parse(line)).filter(({ event }) => event === 'clock_difference')
@@ -66,7 +68,7 @@ t.test('clocks of service and database more than 5 s apart are told, once', asyn
   }
 })
 
-t.test('a database without users is not ready, is told once, and becomes ready with the table', async (t) => {
+t.test('without the table users the service is not ready, logs that once, and becomes ready with it', async (t) => {
   const database = await testDatabase(t, { isEmpty: true })
   const { request, log } = await testService(t, { database })
   for (let probe = 0; probe < 5; probe++) t.equal((await request('GET', '/health/ready')).status, 503)
@@ -75,7 +77,7 @@ t.test('a database without users is not ready, is told once, and becomes ready w
   t.equal((await request('GET', '/health/ready')).status, 200)
 })
 
-t.test('codes in process memory count as a Redis that is up', async (t) => {
+t.test('readiness reports codes in process memory as Redis up', async (t) => {
   const { url } = await testDatabase(t)
   const app = await buildApp(loadConfig({ NODE_ENV: 'development', DATABASE_URL: url, LOG_LEVEL: 'silent' }))
   t.teardown(() => app.close())

@@ -13,14 +13,14 @@ const request = (line: string, ...headers: string[]) => [`${line} HTTP/1.1`, 'Ho
 const post = (path: string, body: string, ...headers: string[]) =>
   request(`POST ${path}`, 'Content-Type: application/json', `Content-Length: ${body.length}`, ...headers) + body
 
-/** The ways to write two requests: at once, parted in the middle, and the second one apart and in two pieces. */
+/** Ways to write two requests: in one piece, in two halves, and with the second request separate in two pieces. */
 const ways: Array<(first: string, second: string) => string[]> = [
   (first, second) => [first + second],
   (first, second) => [(first + second).slice(0, first.length / 2), (first + second).slice(first.length / 2)],
   (first, second) => [first, second.slice(0, 3), second.slice(3)]
 ]
 
-/** A service whose messages wait until `deliver` is called, so that a send is pending as long as a test wants. */
+/** A service whose messages wait for `deliver`, so a test controls how long a send is pending. */
 async function serviceWithSlowMessages (t: Test) {
   let deliver = () => {}
   const delivered = new Promise<void>((resolve) => { deliver = resolve })
@@ -28,12 +28,14 @@ async function serviceWithSlowMessages (t: Test) {
   return { ...service, deliver, send: () => post('/auth/send-verification', JSON.stringify({ phone: newPhone() })) }
 }
 
-t.test('CONNECT or unreadable bytes behind a pending request close the connection without bytes', async (t) => {
+t.test('CONNECT or unreadable bytes behind a pending request close the connection without a response', async (t) => {
   const service = await serviceWithSlowMessages(t)
   const live = request('GET /health/live')
   const unreadable = [
-    request('CONNECT a:1'), request('CONNECT /auth/verify-token'), request('CONNECT a:1') + live, 'garbage\r\n\r\n', '\x16\x03\x01\x02\0\x01',
-    request('GET /', `X: ${'a'.repeat(17_000)}`), request('GET /', 'Content-Length: -1'), request('PRI *').replace('1.1', '2.0')
+    request('CONNECT a:1'), request('CONNECT /auth/verify-token'), request('CONNECT a:1') + live, 'garbage\r\n\r\n',
+    '\x16\x03\x01\x02\0\x01',
+    request('GET /', `X: ${'a'.repeat(17_000)}`), request('GET /', 'Content-Length: -1'),
+    request('PRI *').replace('1.1', '2.0')
   ]
 
   for (const second of unreadable) {
@@ -49,7 +51,7 @@ t.test('CONNECT or unreadable bytes behind a pending request close the connectio
   t.equal((await service.request('GET', '/health/live')).status, 200)
 })
 
-t.test('upgrades and expectations behind a pending request are answered after it, as plain requests', async (t) => {
+t.test('upgrades and expectations behind a pending request are handled after it, as plain requests', async (t) => {
   const service = await serviceWithSlowMessages(t)
   const readable: Array<[bytes: string, ...statuses: number[]]> = [
     [request('GET /health/live', 'Upgrade: websocket', 'Connection: Upgrade'), 200],
@@ -76,7 +78,7 @@ t.test('upgrades and expectations behind a pending request are answered after it
   }
 })
 
-t.test('a client that resets the connection behind CONNECT and a pending request ends nothing else', async (t) => {
+t.test('a client that resets its connection after CONNECT behind a pending request affects nothing else', async (t) => {
   const service = await testService(t)
   const { token } = await service.login(newPhone())
   const lock = await holdLock(t, service.database.url, 'LOCK TABLE users')
@@ -101,7 +103,7 @@ t.test('CONNECT closes its connection without a response', async (t) => {
   }
 })
 
-t.test('bytes that cannot be read get a response only where it is the next one', async (t) => {
+t.test('unreadable bytes get a response only if it is the next one', async (t) => {
   const service = await testService(t)
   const chunked = request('POST /auth/verify-token', 'Transfer-Encoding: chunked')
 
@@ -109,27 +111,31 @@ t.test('bytes that cannot be read get a response only where it is the next one',
   await idle.write(request('GET /health/live'))
   await idle.statuses(1)
   await idle.write('garbage\r\n\r\n')
-  t.strictSame(await idle.statuses(), [200, 400], 'nothing is pending')
+  t.strictSame(await idle.statuses(), [200, 400], 'no request is pending')
 
   const answered = await openConnection(service)
   await answered.write(chunked)
   await answered.statuses(1)
   await answered.write('zz\r\n')
-  t.strictSame(await answered.statuses(), [401], 'the request has its response')
+  t.strictSame(await answered.statuses(), [401], 'the request already has its response')
 
   const read = await openConnection(service)
-  await read.write(request('POST /auth/verify-code', 'Content-Type: application/json', 'Transfer-Encoding: chunked'), 'zz\r\n')
+  await read.write(request('POST /auth/verify-code', 'Content-Type: application/json', 'Transfer-Encoding: chunked'),
+    'zz\r\n')
   t.strictSame(await read.statuses(), [400], 'the request waits for the body')
 })
 
-t.test('16 pipelined requests are answered on every route, the 17th closes the connection', async (t) => {
+t.test('16 pipelined requests get responses on every route, the 17th closes the connection', async (t) => {
   const service = await testService(t, { env: { DOCS: 'true' } })
   const { token } = await service.login(newPhone())
   const bearer = `Authorization: Bearer ${token}`
   const routes: Array<[request: string, status: number]> = [
-    [request('GET /health/live'), 200], [request('GET /health/ready'), 200], [request('GET /auth/markets'), 200], [request('GET /auth/verify-token', bearer), 200],
-    [request('GET /api/v1/profile/addresses', bearer), 200], [request('GET /nowhere'), 404], [request('PUT /auth/markets'), 405], [request('GET /%zz'), 400],
-    [request('GET /openapi.json'), 200], [request('GET /docs/'), 200], [request('GET /docs/static/swagger-ui.css'), 200], [post('/auth/verify-code', '{}'), 422],
+    [request('GET /health/live'), 200], [request('GET /health/ready'), 200], [request('GET /auth/markets'), 200],
+    [request('GET /auth/verify-token', bearer), 200],
+    [request('GET /api/v1/profile/addresses', bearer), 200], [request('GET /nowhere'), 404],
+    [request('PUT /auth/markets'), 405], [request('GET /%zz'), 400],
+    [request('GET /openapi.json'), 200], [request('GET /docs/'), 200],
+    [request('GET /docs/static/swagger-ui.css'), 200], [post('/auth/verify-code', '{}'), 422],
     [request('GET /health/live', 'Expect: x'), 200]
   ]
 
@@ -146,12 +152,12 @@ t.test('16 pipelined requests are answered on every route, the 17th closes the c
   const patient = await openConnection(service)
   for (let i = 1; i <= 50; i++) {
     patient.socket.write(request('GET /health/live'))
-    t.equal((await patient.statuses(i)).length, i, 'one after the other, any number')
+    t.equal((await patient.statuses(i)).length, i, 'any number of requests, one after the other')
   }
   patient.socket.destroy()
 })
 
-t.test('requests behind the 17th are not worked on', async (t) => {
+t.test('requests behind the 17th are not processed', async (t) => {
   const handled: string[] = []
   const { guard } = connectionLimits(unfinishedBodies())
   const url = await listen(t, guard(({ url }) => { handled.push(String(url)) }, () => {}))
@@ -160,18 +166,19 @@ t.test('requests behind the 17th are not worked on', async (t) => {
   t.strictSame(handled, Array.from({ length: 16 }, (_, i) => `/${i}`))
 })
 
-t.test('an error of the service in a request event is logged, and closes its connection only', async (t) => {
+t.test('an error of the service in a request event is logged and closes only its connection', async (t) => {
   const service = await testService(t)
   service.app.server.prependListener('request', (request) => {
     if (request.url === '/bug') Object.defineProperty(request, 'url', { get () { throw new Error('a bug') } })
   })
 
   t.equal(await raw(service, request('GET /bug')), undefined)
-  t.match(service.log.map((line) => JSON.parse(line)).filter(({ level }) => level >= 50), [{ event: 'error', level: 50, err: { message: 'a bug' } }])
+  t.match(service.log.map((line) => JSON.parse(line)).filter(({ level }) => level >= 50),
+    [{ event: 'error', level: 50, err: { message: 'a bug' } }])
   t.match(await raw(service, request('GET /health/live')), { status: 200 })
 })
 
-/** Listens with the HTTP server of the service; returns the URL. */
+/** Listens with the HTTP server of the service. Returns the URL. */
 async function listen (t: Test, handle: RequestListener) {
   const server = createServer(handle).listen(0, '127.0.0.1')
   t.teardown(() => { server.close() })

@@ -11,39 +11,51 @@ import { isRunning, until } from '../helpers/server-process.js'
 import { startTestPostgres } from '../helpers/servers.js'
 import { newPhone, testService, type Json, type Service } from '../helpers/service.js'
 
-const gauge = async ({ app }: Service, name: string) => (await app.metrics.getSingleMetric(name)?.get())?.values[0]?.value
+const gauge = async ({ app }: Service, name: string) =>
+  (await app.metrics.getSingleMetric(name)?.get())?.values[0]?.value
 const inFlight = (service: Service) => gauge(service, 'phone_auth_http_requests_in_flight')
 const unfinished = (service: Service) => gauge(service, 'phone_auth_http_unfinished_bodies')
 
-/** Opens a connection for every request. */
+/** An agent that opens a connection for every request. */
 function opener (t: Test, { url }: Service, token = '') {
   const agent = new Agent({ keepAlive: false })
   t.teardown(() => agent.destroy())
-  return (method: string, path: string) => httpRequest(url + path, { agent, method, headers: { authorization: `Bearer ${token}` } }).end()
+  return (method: string, path: string) =>
+    httpRequest(url + path, { agent, method, headers: { authorization: `Bearer ${token}` } }).end()
 }
 
 async function answerOf (request: ClientRequest) {
   const [response] = await once(request, 'response') as [IncomingMessage]
-  return { status: response.statusCode, type: response.headers['content-type'], retryAfter: response.headers['retry-after'], body: await json(response) as Json }
+  return {
+    status: response.statusCode,
+    type: response.headers['content-type'],
+    retryAfter: response.headers['retry-after'],
+    body: await json(response) as Json
+  }
 }
 
-/** Makes many requests, 100 at a time as no listener takes thousands of connections at once; returns the responses to come. */
+/** Makes requests, 100 at a time: no listener accepts thousands of connections at once. Returns the responses. */
 async function flood (count: number, open: () => ClientRequest) {
-  const answers: Array<ReturnType<typeof answerOf>> = []
-  while (answers.length < count) {
+  const responses: Array<ReturnType<typeof answerOf>> = []
+  while (responses.length < count) {
     await Promise.all(Array.from({ length: 100 }, async () => {
       const request = open()
-      answers.push(answerOf(request))
+      responses.push(answerOf(request))
       const [socket] = await once(request, 'socket') as [Socket]
       if (socket.connecting) await once(socket, 'connect')
     }))
   }
-  return answers
+  return responses
 }
 
-const refused = { status: 503, type: 'application/problem+json; charset=utf-8', retryAfter: '2', body: { code: 'unavailable', retry_after: 2 } }
+const refused = {
+  status: 503,
+  type: 'application/problem+json; charset=utf-8',
+  retryAfter: '2',
+  body: { code: 'unavailable', retry_after: 2 }
+}
 
-t.test('2,000 requests are worked on at once, pipelined ones and those of clients that have gone included; further ones are 503', async (t) => {
+t.test('2,000 requests are in flight at once, also pipelined or of lost clients; more are 503', async (t) => {
   let deliver = () => {}
   const delivered = new Promise<void>((resolve) => { deliver = resolve })
   let held = 0
@@ -51,7 +63,8 @@ t.test('2,000 requests are worked on at once, pipelined ones and those of client
   const open = opener(t, service)
   const send = () => {
     const body = JSON.stringify({ phone: newPhone() })
-    return `POST /auth/send-verification HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`
+    return 'POST /auth/send-verification HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n' +
+      `Content-Length: ${body.length}\r\n\r\n${body}`
   }
   t.ok(maxInFlight >= 1000)
 
@@ -62,7 +75,10 @@ t.test('2,000 requests are worked on at once, pipelined ones and those of client
   }
   t.equal(await inFlight(service), maxInFlight)
   sockets.forEach((socket, index) => { if (index % 2) socket.destroy() })
-  for (const [method, path] of [['GET', '/api/v1/users/me'], ['GET', '/auth/verify-token/x'], ['POST', '/auth/send-verification'], ['GET', '/auth/markets']] as const) {
+  for (const [method, path] of [
+    ['GET', '/api/v1/users/me'], ['GET', '/auth/verify-token/x'], ['POST', '/auth/send-verification'],
+    ['GET', '/auth/markets']
+  ] as const) {
     t.match(await answerOf(open(method, path)), refused, path)
   }
   t.match(await answerOf(open('GET', '/health/live')), { status: 200 })
@@ -93,29 +109,31 @@ t.test('requests that wait for their body, or for a client that does not read, d
   deaf.socket.destroy()
 })
 
-t.test('with a frozen PostgreSQL every request is answered 503, the process lives, and all is well when it thaws', async (t) => {
+t.test('while PostgreSQL hangs, every request is 503 and the process lives; later requests work', async (t) => {
   const postgres = await startTestPostgres()
   t.teardown(() => postgres.remove())
   await migrate(postgres.url)
   const service = await testService(t, { database: { url: postgres.url, sql: async () => [] } })
   const { token } = await service.login(newPhone())
   const open = opener(t, service, token)
-  const { rows } = await service.app.db.pool.query<{ pid: number }>("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'")
+  const { rows } = await service.app.db.pool.query<{ pid: number }>(
+    "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'")
   const pids = [postgres.pid, ...rows.map(({ pid }) => pid)]
   const signal = (name: NodeJS.Signals) => pids.filter(isRunning).forEach((pid) => process.kill(pid, name))
   t.teardown(() => signal('SIGCONT'))
 
   signal('SIGSTOP')
-  const answers = await flood(maxInFlight + 500, () => open('GET', '/auth/verify-token'))
+  const responses = await flood(maxInFlight + 500, () => open('GET', '/auth/verify-token'))
   t.match(await answerOf(open('GET', '/health/live')), { status: 200 })
-  t.strictSame([...new Set((await Promise.all(answers)).map((answer) => `${answer.status} ${answer.type} ${answer.retryAfter} ${answer.body.code}`))],
-    ['503 application/problem+json; charset=utf-8 2 unavailable'])
+  const kinds = (await Promise.all(responses)).map(
+    (response) => `${response.status} ${response.type} ${response.retryAfter} ${response.body.code}`)
+  t.strictSame([...new Set(kinds)], ['503 application/problem+json; charset=utf-8 2 unavailable'])
   signal('SIGCONT')
   await until(async () => (await answerOf(open('GET', '/auth/verify-token'))).status === 200)
   await until(async () => await inFlight(service) === 0)
 })
 
-t.test('a request counts until its work is done, also after its client has gone', async (t) => {
+t.test('a request counts until its handler ends, also after its client disconnects', async (t) => {
   const service = await testService(t)
   const { token } = await service.login(newPhone())
   const lock = await holdLock(t, service.database.url, 'LOCK TABLE users')
@@ -130,12 +148,14 @@ t.test('a request counts until its work is done, also after its client has gone'
   await until(async () => await inFlight(service) === 0)
 })
 
-t.test('every response takes its request off the count: refused, not found, not allowed, preflights and broken requests', async (t) => {
+t.test('every response ends the count: refused, not found, not allowed, preflights and broken requests', async (t) => {
   const service = await testService(t, { env: { CORS_ORIGINS: 'https://app.example.com' } })
   const preflight = { origin: 'https://app.example.com', 'access-control-request-method': 'GET' }
   for (const [method, path, headers] of [
-    ['OPTIONS', '/auth/verify-token', preflight], ['OPTIONS', '/auth/markets', preflight], ['OPTIONS', '/api/v1/users/me', preflight],
-    ['GET', '/nowhere', {}], ['PUT', '/auth/markets', {}], ['GET', '/auth/%zz', {}], ['GET', '/api/v1/users/me', {}], ['GET', '/auth/markets', {}],
+    ['OPTIONS', '/auth/verify-token', preflight], ['OPTIONS', '/auth/markets', preflight],
+    ['OPTIONS', '/api/v1/users/me', preflight],
+    ['GET', '/nowhere', {}], ['PUT', '/auth/markets', {}], ['GET', '/auth/%zz', {}], ['GET', '/api/v1/users/me', {}],
+    ['GET', '/auth/markets', {}],
     ['HEAD', '/auth/markets', {}], ['GET', `/api/v1/profile/addresses/${'9'.repeat(101)}`, {}]
   ] as const) {
     await service.request(method, path, { headers })

@@ -1,14 +1,16 @@
 import t from 'tap'
 import { segmentOf, smsText } from '../../src/messages/text.js'
 import { ConfigError, loadConfig } from '../../src/config/index.js'
-import { languages } from '../../src/phone/markets.js'
+import { languages, type Language } from '../../src/phone/markets.js'
 
-const config = (env: Record<string, string> = {}) => loadConfig({ NODE_ENV: 'development', DATABASE_URL: 'postgres://h/d', ...env })
+const config = (env: Record<string, string> = {}) =>
+  loadConfig({ NODE_ENV: 'development', DATABASE_URL: 'postgres://h/d', ...env })
 const webOtp = { SMS_WEBOTP_DOMAIN: 'app.example.com' }
 const android = { SMS_ANDROID_HASH: 'FA+9qCX9VSu' }
 
-/** Every message as it goes out, and the places it takes of its segment. */
-const messages: Array<[env: Record<string, string>, language: typeof languages[number], text: string, places: number, limit: number]> = [
+/** Every message, with its places and the limit of its segment. */
+type Message = [env: Record<string, string>, language: Language, text: string, places: number, limit: number]
+const messages: Message[] = [
   [{}, 'ru', 'Marque: ваш код 012345', 22, 70],
   [{}, 'en', 'Marque: your code is 012345', 27, 160],
   [{}, 'ky', 'Marque: сиздин код 012345', 25, 70],
@@ -21,31 +23,38 @@ const messages: Array<[env: Record<string, string>, language: typeof languages[n
 ]
 
 for (const [env, language, text, places, limit] of messages) {
-  t.test(`the ${language} message with ${Object.keys(env)[0] ?? 'no autofill line'} names app and code, and is one SMS`, async (t) => {
+  const autofill = Object.keys(env)[0] ?? 'no autofill'
+  t.test(`the ${language} message has app name and code, and is one SMS (${autofill})`, async (t) => {
     t.equal(smsText(config(env), language, '012345'), text)
     t.strictSame(segmentOf(text), { places, limit })
     t.comment(`${JSON.stringify(text)}: ${places} of ${limit}`)
   })
 }
 
-t.test('SMS_APP_NAME is the name in every message', async (t) => {
-  for (const language of languages) t.match(smsText(config({ SMS_APP_NAME: 'Acme' }), language, '012345'), /^Acme: .* 012345$/)
+t.test('every message has the name SMS_APP_NAME', async (t) => {
+  for (const language of languages) {
+    t.match(smsText(config({ SMS_APP_NAME: 'Acme' }), language, '012345'), /^Acme: .* 012345$/)
+  }
 })
 
-t.test('the last line binds a code to its domain as browsers read it: an at sign, the host, a space, a hash sign, the code', async (t) => {
-  for (const language of languages) t.match(smsText(config(webOtp), language, '000001').split('\n').at(-1), /^@app\.example\.com #000001$/)
+t.test('the last line for WebOTP is @, the host, a space, # and the code', async (t) => {
+  for (const language of languages) {
+    t.match(smsText(config(webOtp), language, '000001').split('\n').at(-1), /^@app\.example\.com #000001$/)
+  }
 })
 
-t.test('one SMS holds 160 places of GSM 7-bit, two for a character of its extension, and 70 units of UTF-16 of anything else', async (t) => {
-  t.strictSame(segmentOf('Ω@é\n'.repeat(40)), { places: 160, limit: 160 }, 'the alphabet has a few more letters than ASCII')
-  for (const extended of ['^', '{', '}', '\\', '[', '~', ']', '|', '€', '\f']) t.strictSame(segmentOf(`a${extended}`), { places: 3, limit: 160 }, extended)
+t.test('one SMS has 160 places of GSM 7-bit, two per extension character, or 70 units of UTF-16', async (t) => {
+  t.strictSame(segmentOf('Ω@é\n'.repeat(40)), { places: 160, limit: 160 }, 'the alphabet has letters beyond ASCII')
+  for (const extended of ['^', '{', '}', '\\', '[', '~', ']', '|', '€', '\f']) {
+    t.strictSame(segmentOf(`a${extended}`), { places: 3, limit: 160 }, extended)
+  }
   for (const other of ['ж', 'ө', 'ç', '`', '\t', '’', '–', '\u00a0']) {
-    t.strictSame(segmentOf(`${other}[a`), { places: 3, limit: 70 }, `${other} takes the whole message to UTF-16`)
+    t.strictSame(segmentOf(`${other}[a`), { places: 3, limit: 70 }, `${other} makes the whole message UTF-16`)
   }
   t.strictSame(segmentOf('😀'), { places: 2, limit: 70 })
 })
 
-/** What loadConfig says of the messages. */
+/** The issues of loadConfig about messages. */
 const problems = (env: Record<string, string>) => {
   try {
     config(env)
@@ -56,19 +65,20 @@ const problems = (env: Record<string, string>) => {
   }
 }
 
-t.test('a message longer than one SMS refuses to start, and says in which language and by how much', async (t) => {
-  // The English message of a Latin name has 160 places, the Russian and Kyrgyz ones 70.
+t.test('with a message longer than one SMS the service does not start and names language and length', async (t) => {
+  // With a Latin name, the English message has 160 places, the Russian and Kyrgyz ones 70.
   const longer = (language: string, by: number, limit: number) =>
     `SMS_APP_NAME makes the ${language} message longer than one SMS by ${by}: ${limit + by} of ${limit} characters`
   t.strictSame(problems({ SMS_APP_NAME: 'x'.repeat(51) }), [])
   t.strictSame(problems({ SMS_APP_NAME: 'x'.repeat(52) }), [longer('ky', 1, 70)])
   t.strictSame(problems({ SMS_APP_NAME: 'x'.repeat(55) }), [longer('ru', 1, 70), longer('ky', 4, 70)])
-  t.strictSame(problems({ SMS_APP_NAME: 'x'.repeat(142) }), [longer('ru', 88, 70), longer('en', 3, 160), longer('ky', 91, 70)])
-  t.strictSame(problems({ SMS_APP_NAME: '['.repeat(51) }), [], 'two places each, of 160')
+  t.strictSame(problems({ SMS_APP_NAME: 'x'.repeat(142) }),
+    [longer('ru', 88, 70), longer('en', 3, 160), longer('ky', 91, 70)])
+  t.strictSame(problems({ SMS_APP_NAME: '['.repeat(51) }), [], 'two places per character')
   t.strictSame(problems({ SMS_APP_NAME: 'ж'.repeat(51) }), [longer('en', 2, 70)])
 })
 
-t.test('the autofill line counts, and is named where a message is too long', async (t) => {
+t.test('the autofill line counts, and is named if a message is too long', async (t) => {
   const of = 'SMS_APP_NAME and SMS_WEBOTP_DOMAIN make'
   t.strictSame(problems({ ...webOtp, SMS_APP_NAME: 'x'.repeat(25) }), [])
   t.strictSame(problems({ SMS_WEBOTP_DOMAIN: `${'a'.repeat(40)}.example` }), [
@@ -77,7 +87,7 @@ t.test('the autofill line counts, and is named where a message is too long', asy
   ])
 })
 
-t.test('with an Android hash a message longer than the 140 bytes that Android reads refuses to start', async (t) => {
+t.test('with an Android hash and a message above 140 bytes the service does not start', async (t) => {
   const of = 'SMS_APP_NAME and SMS_ANDROID_HASH make'
   t.strictSame(problems({ ...android, SMS_APP_NAME: '語'.repeat(33) }), [])
   t.strictSame(problems({ ...android, SMS_APP_NAME: '語'.repeat(34) }), [
@@ -86,5 +96,5 @@ t.test('with an Android hash a message longer than the 140 bytes that Android re
   t.strictSame(problems({ ...android, SMS_APP_NAME: 'x'.repeat(107) }).filter((problem) => problem.includes(' en ')), [
     `${of} the en message longer than Android reads by 1: 141 of 140 bytes`
   ], 'though 141 of 160 places')
-  t.strictSame(problems({ SMS_APP_NAME: '語'.repeat(43) }), [], 'without it bytes do not count')
+  t.strictSame(problems({ SMS_APP_NAME: '語'.repeat(43) }), [], 'without a hash, bytes do not count')
 })

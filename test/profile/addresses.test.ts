@@ -12,9 +12,19 @@ const optional = {
   postal_code: '720000'
 }
 const withoutOptional = Object.fromEntries(Object.keys(optional).map((field) => [field, null]))
-const limits = { title: 100, full_address: 500, street: 200, building: 50, apartment: 20, city: 100, state: 50, postal_code: 20, country: 100 }
+const limits = {
+  title: 100,
+  full_address: 500,
+  street: 200,
+  building: 50,
+  apartment: 20,
+  city: 100,
+  state: 50,
+  postal_code: 20,
+  country: 100
+}
 
-/** Somebody who is signed in, and their addresses. */
+/** A signed-in person with the requests for their addresses. */
 async function person (service: Service, market: 'kg' | 'us' = 'kg') {
   const { token, user } = await service.login(newPhone(market))
   const request = (method: string, path: string | number = '', body?: unknown) =>
@@ -23,7 +33,7 @@ async function person (service: Service, market: 'kg' | 'us' = 'kg') {
     request,
     async create (fields: object = {}): Promise<Json> {
       const { status, body } = await request('POST', '', { ...required, ...fields })
-      if (status !== 201) throw new Error(`POST answered ${status} ${body.code}`)
+      if (status !== 201) throw new Error(`POST responded ${status} ${body.code}`)
       return body.address
     },
     list: async (): Promise<Json[]> => (await request('GET')).body.addresses,
@@ -32,10 +42,10 @@ async function person (service: Service, market: 'kg' | 'us' = 'kg') {
 }
 
 const iso = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
-/** A value in the name of an assertion, where no line may break. */
+/** A value in the name of an assertion, which must be one line. */
 const shownAs = (field: string, value: unknown) => `${field} ${encodeURI(JSON.stringify(value) ?? '').slice(0, 40)}`
 
-t.test('200: without any there is an empty list', async (t) => {
+t.test('200: the list is empty without addresses', async (t) => {
   const { request } = await person(await testService(t))
   const { status, body, headers } = await request('GET')
   t.equal(status, 200)
@@ -43,14 +53,20 @@ t.test('200: without any there is an empty list', async (t) => {
   t.strictSame(body, { success: true, addresses: [], total: 0 })
 })
 
-t.test('201: an address has what was given, null for the rest, and the country of the market', async (t) => {
+t.test('201: an address has the given fields, the country of the market, and null otherwise', async (t) => {
   const service = await testService(t)
   for (const [market, country] of [['kg', 'Kyrgyzstan'], ['us', 'United States']] as const) {
     const { request } = await person(service, market)
     for (const [given, expected] of [
       [required, { ...required, ...withoutOptional, country, is_default: true }],
-      [{ ...required, ...withoutOptional, country: null, is_default: false }, { ...required, ...withoutOptional, country, is_default: false }],
-      [{ ...required, ...optional, country: 'Кыргызстан', is_default: true }, { ...required, ...optional, country: 'Кыргызстан', is_default: true }]
+      [
+        { ...required, ...withoutOptional, country: null, is_default: false },
+        { ...required, ...withoutOptional, country, is_default: false }
+      ],
+      [
+        { ...required, ...optional, country: 'Кыргызстан', is_default: true },
+        { ...required, ...optional, country: 'Кыргызстан', is_default: true }
+      ]
     ]) {
       const { status, body, headers } = await request('POST', '', given)
       t.equal(status, 201)
@@ -58,7 +74,9 @@ t.test('201: an address has what was given, null for the rest, and the country o
       t.match(body, { message: /./, address: { id: Number, created_at: iso, updated_at: iso } })
       const { id, created_at: createdAt } = body.address
       t.ok(Math.abs(Date.parse(createdAt) - Date.now()) < 60_000)
-      t.strictSame(body, { success: true, message: body.message, address: { id, ...expected, created_at: createdAt, updated_at: createdAt } })
+      t.strictSame(body, {
+        success: true, message: body.message, address: { id, ...expected, created_at: createdAt, updated_at: createdAt }
+      })
 
       t.equal(headers.get('location'), `${base}/${id}`)
       const shown = await request('GET', id)
@@ -69,12 +87,15 @@ t.test('201: an address has what was given, null for the rest, and the country o
   }
 })
 
-t.test('a moment is shown in milliseconds and UTC, however many digits PostgreSQL writes', async (t) => {
+t.test('timestamps have milliseconds and UTC, whatever precision PostgreSQL writes', async (t) => {
   const service = await testService(t)
   const { create, request } = await person(service)
   const { id } = await create()
-  for (const [stored, shown] of [['2026-01-02 03:04:05', '2026-01-02T03:04:05.000Z'], ['2026-01-02 03:04:05.6', '2026-01-02T03:04:05.600Z'],
-    ['2026-01-02 03:04:05.123456', '2026-01-02T03:04:05.123Z']] as const) {
+  for (const [stored, shown] of [
+    ['2026-01-02 03:04:05', '2026-01-02T03:04:05.000Z'],
+    ['2026-01-02 03:04:05.6', '2026-01-02T03:04:05.600Z'],
+    ['2026-01-02 03:04:05.123456', '2026-01-02T03:04:05.123Z']
+  ] as const) {
     await service.sql('UPDATE user_addresses SET created_at = $1, updated_at = $1 WHERE id = $2', [stored, id])
     t.match((await request('GET')).body.addresses, [{ id, created_at: shown, updated_at: shown }])
     t.match((await request('GET', id)).body.address, { id, created_at: shown, updated_at: shown })
@@ -84,17 +105,19 @@ t.test('a moment is shown in milliseconds and UTC, however many digits PostgreSQ
 t.test('200: the list has the default first, then the newest', async (t) => {
   const { create, request } = await person(await testService(t))
   const made = []
-  for (let number = 0; number < 4; number++) made.push(await create({ title: `address ${number}`, is_default: number === 1 }))
+  for (let number = 0; number < 4; number++) {
+    made.push(await create({ title: `address ${number}`, is_default: number === 1 }))
+  }
   const [a, b, c, d] = made
   const { body } = await request('GET')
   t.strictSame(body, { success: true, total: 4, addresses: [b, d, c, (await request('GET', a.id)).body.address] })
 })
 
-/** The three ways to write fields, each with an id to write to. */
+/** The three ways to write fields, each with a path. */
 const writes = [['POST', false], ['PUT', true], ['PATCH', true]] as const
 
 for (const [method, isChange] of writes) {
-  t.test(`${method} takes every field up to its length in characters, and refuses one more`, async (t) => {
+  t.test(`${method} accepts every field up to its length in characters and refuses one more`, async (t) => {
     const { request, create, rows } = await person(await testService(t))
     const path = isChange ? (await create()).id : ''
     for (const [field, length] of Object.entries(limits)) {
@@ -111,57 +134,75 @@ for (const [method, isChange] of writes) {
     }
   })
 
-  t.test(`${method} refuses what is no text, no flag or no address, and writes nothing`, async (t) => {
+  t.test(`${method} refuses values of a wrong type and writes nothing`, async (t) => {
     const { request, create, rows } = await person(await testService(t))
     const { id } = await create()
     const path = isChange ? id : ''
     const before = await rows()
     const refuses = async (body: unknown, shown: string) => {
-      const answer = await request(method, path, body)
-      t.match(answer, { status: 422, headers: Headers, body: { code: 'invalid_request' } }, shown)
-      t.equal(answer.headers.get('cache-control'), 'no-store')
+      const response = await request(method, path, body)
+      t.match(response, { status: 422, headers: Headers, body: { code: 'invalid_request' } }, shown)
+      t.equal(response.headers.get('cache-control'), 'no-store')
     }
     for (const field of Object.keys(limits)) {
-      for (const value of [5, true, [], {}, ['a'], 'a\0b', '\ud800', 'a\tb', 'a\u001b[31mb', 'a\u009bb', 'a\u202eb', 'a\u2066b', 'a\rb']) await refuses({ ...required, [field]: value }, shownAs(field, value))
+      for (const value of [
+        5, true, [], {}, ['a'], 'a\0b', '\ud800', 'a\tb', 'a\u001b[31mb', 'a\u009bb', 'a\u202eb', 'a\u2066b', 'a\rb'
+      ]) {
+        await refuses({ ...required, [field]: value }, shownAs(field, value))
+      }
     }
     for (const field of Object.keys(required)) {
       for (const value of ['', ' ', '\t\n', null]) await refuses({ ...required, [field]: value }, shownAs(field, value))
     }
-    for (const value of [null, 'true', 1, 0, []]) await refuses({ ...required, is_default: value }, shownAs('is_default', value))
+    for (const value of [null, 'true', 1, 0, []]) {
+      await refuses({ ...required, is_default: value }, shownAs('is_default', value))
+    }
     for (const body of ['null', '[]', '"a"', '5', '']) await refuses(body, body)
     t.strictSame(await rows(), before)
   })
 
-  t.test(`${method} takes line breaks in full_address alone`, async (t) => {
+  t.test(`${method} accepts line breaks in full_address only`, async (t) => {
     const { request, create } = await person(await testService(t))
     const path = isChange ? (await create()).id : ''
     for (const text of ['Chuy 1\nOsh', 'Chuy 1\r\nOsh\r\n']) {
       const { body } = await request(method, path, { ...required, full_address: text })
-      t.equal(body.address.full_address, text, 'stored as it came')
+      t.equal(body.address.full_address, text, 'stored unchanged')
       for (const field of Object.keys(limits).filter((name) => name !== 'full_address')) {
         const refused = await request(method, path, { ...required, [field]: text })
-        t.match(refused, { status: 422, body: { errors: [{ field: `/${field}`, message: /control characters, line breaks/ }] } })
+        t.match(refused,
+          { status: 422, body: { errors: [{ field: `/${field}`, message: /control characters, line breaks/ }] } })
       }
     }
     const { body } = await request(method, path, { ...required, full_address: 'a\u001bb' })
     t.match(body.errors, [{ field: '/full_address', message: /control characters other than line breaks/ }])
   })
 
-  t.test(`${method} ignores members that the contract does not name`, async (t) => {
+  t.test(`${method} ignores unknown members`, async (t) => {
     const { request, create, rows } = await person(await testService(t))
     const { id } = await create()
-    const strange = { id: 999_999, user_id: 999_999, userId: 999_999, created_at: '2020-01-01T00:00:00Z', createdAt: '2020-01-01', isDefault: true, fullAddress: 'X', note: 'X' }
+    const strange = {
+      id: 999_999,
+      user_id: 999_999,
+      userId: 999_999,
+      created_at: '2020-01-01T00:00:00Z',
+      createdAt: '2020-01-01',
+      isDefault: true,
+      fullAddress: 'X',
+      note: 'X'
+    }
     const { body } = await request(method, isChange ? id : '', { ...required, ...strange })
     t.ok(body.address.id < 999_999)
     t.ok(body.address.created_at > '2020-01-02')
-    t.strictSame(Object.keys(body.address), ['id', ...Object.keys(required), ...Object.keys(optional), 'country', 'is_default', 'created_at', 'updated_at'])
+    t.strictSame(Object.keys(body.address),
+      ['id', ...Object.keys(required), ...Object.keys(optional), 'country', 'is_default', 'created_at', 'updated_at'])
     t.match((await rows()).at(-1), { id: body.address.id, full_address: required.full_address, is_default: isChange })
   })
 }
 
-t.test('the lists that are asked for at once are one statement, and everybody gets their own', async (t) => {
+t.test('lists requested at once are one statement, and each user gets their own', async (t) => {
   const service = await testService(t)
-  const tokens = (await Promise.all(Array.from({ length: 4 }, () => service.login(newPhone())))).map(({ token }) => token)
+  const tokens = (await Promise.all(Array.from({ length: 4 }, () => service.login(newPhone())))).map(
+    ({ token }) => token)
   for (const [index, token] of tokens.entries()) {
     for (let number = 0; number < index; number++) {
       await service.request('POST', base, { token, body: { ...required, title: `Of ${index}` } })
@@ -169,20 +210,21 @@ t.test('the lists that are asked for at once are one statement, and everybody ge
   }
   let statements = 0
   for (const pool of service.app.db.pools) pool.on('acquire', () => { statements++ })
-  const lists = await Promise.all(tokens.map((token) => service.app.inject({ url: base, headers: { authorization: `Bearer ${token}` } })))
+  const lists = await Promise.all(
+    tokens.map((token) => service.app.inject({ url: base, headers: { authorization: `Bearer ${token}` } })))
   t.strictSame(lists.map((list) => list.json().addresses.map(({ title }: Json) => title)),
     [[], ['Of 1'], ['Of 2', 'Of 2'], ['Of 3', 'Of 3', 'Of 3']])
-  t.equal(statements, 2, 'the check, and the lists')
+  t.equal(statements, 2, 'one active check and one statement for the lists')
 })
 
-t.test('422: what is required is named where it is missing', async (t) => {
+t.test('422: a missing required field is named', async (t) => {
   const { request } = await person(await testService(t))
   const { body } = await request('POST', '', {})
   t.strictSame(body.errors.map(({ field }: Json) => field).sort(), ['/full_address', '/title'])
 })
 
 for (const method of ['PUT', 'PATCH']) {
-  t.test(`200: ${method} changes the fields that are given, and null clears`, async (t) => {
+  t.test(`200: ${method} changes the given fields, and null clears a field`, async (t) => {
     const { request, create } = await person(await testService(t), 'us')
     const before = await create({ ...optional, country: 'Кыргызстан' })
     let expected = before
@@ -207,7 +249,7 @@ for (const method of ['PUT', 'PATCH']) {
   })
 }
 
-t.test('200: a deleted address is gone, and 404 when it is deleted again', async (t) => {
+t.test('200: an address is deleted; a second deletion is 404', async (t) => {
   const { request, create, rows } = await person(await testService(t))
   const { id } = await create()
   const { status, body, headers } = await request('DELETE', id)
@@ -216,12 +258,14 @@ t.test('200: a deleted address is gone, and 404 when it is deleted again', async
   t.ok(body.message)
   t.strictSame(body, { success: true, message: body.message })
   t.strictSame(await rows(), [])
-  for (const [method, change] of [['DELETE', undefined], ['GET', undefined], ['PUT', required], ['PATCH', required]] as const) {
+  for (const [method, change] of [
+    ['DELETE', undefined], ['GET', undefined], ['PUT', required], ['PATCH', required]
+  ] as const) {
     t.match(await request(method, id, change), { status: 404, body: { code: 'not_found' } }, method)
   }
 })
 
-t.test('404: the address of another person, whatever is asked of it, and it stays as it is', async (t) => {
+t.test('404: the address of another person, for every method, and it does not change', async (t) => {
   const service = await testService(t)
   const [owner, other] = [await person(service), await person(service)]
   const { id } = await owner.create()
@@ -237,12 +281,17 @@ t.test('404: the address of another person, whatever is asked of it, and it stay
   t.strictSame([await owner.rows(), await other.rows()], before)
 })
 
-t.test('404: what is no id', async (t) => {
+t.test('404: anything that is not an id', async (t) => {
   const { request, create, rows } = await person(await testService(t))
   const { id } = await create()
   const before = await rows()
-  for (const path of ['abc', '0', '-1', '1.5', '2147483647', '2147483648', '99999999999999999999', '9'.repeat(200), '%00', '%20', `0${id}`, `+${id}`, `${id}%20`, `${id}e0`, `0x${id}`, 'null', '%D1%8F', `${id}/x`]) {
-    for (const [method, change] of [['GET', undefined], ['PUT', required], ['PATCH', required], ['DELETE', undefined]] as const) {
+  for (const path of [
+    'abc', '0', '-1', '1.5', '2147483647', '2147483648', '99999999999999999999', '9'.repeat(200), '%00', '%20',
+    `0${id}`, `+${id}`, `${id}%20`, `${id}e0`, `0x${id}`, 'null', '%D1%8F', `${id}/x`
+  ]) {
+    for (const [method, change] of [
+      ['GET', undefined], ['PUT', required], ['PATCH', required], ['DELETE', undefined]
+    ] as const) {
       t.match(await request(method, path, change), { status: 404, body: { code: 'not_found' } }, `${method} ${path}`)
     }
   }

@@ -4,7 +4,7 @@ import { newPhone, testDatabase, testRedis, testService, type Json, type Service
 
 const required = { title: 'Home', full_address: 'Bishkek, Chuy Avenue 1' }
 
-/** Somebody who is signed in, with so many addresses, the oldest first. */
+/** A signed-in person with `count` addresses, the oldest first. */
 async function person (service: Service, count: number) {
   const { token, user } = await service.login(newPhone())
   const requestTo = (replica: Service, method: string, id: number | '' = '', body?: unknown) =>
@@ -19,13 +19,15 @@ async function person (service: Service, count: number) {
     request,
     requestTo,
     create,
-    /** The defaults, of which there should be one. */
-    defaults: async () => (await service.sql('SELECT id FROM user_addresses WHERE user_id = $1 AND is_default', [user.id])).map(({ id }: Json) => id as number),
-    rows: async (): Promise<Json[]> => await service.sql('SELECT * FROM user_addresses WHERE user_id = $1 ORDER BY created_at DESC, id DESC', [user.id])
+    /** The ids of the default addresses: there must be one. */
+    defaults: async () => (await service.sql('SELECT id FROM user_addresses WHERE user_id = $1 AND is_default',
+      [user.id])).map(({ id }: Json) => id as number),
+    rows: async (): Promise<Json[]> =>
+      await service.sql('SELECT * FROM user_addresses WHERE user_id = $1 ORDER BY created_at DESC, id DESC', [user.id])
   }
 }
 
-t.test('the first address becomes the default, even if it says it is none; the next do not', async (t) => {
+t.test('the first address becomes the default, even with is_default: false; the next ones do not', async (t) => {
   const service = await testService(t)
   for (const isDefault of [undefined, false, true]) {
     const { create, defaults } = await person(service, 0)
@@ -37,7 +39,7 @@ t.test('the first address becomes the default, even if it says it is none; the n
   }
 })
 
-t.test('a new default, or one changed into it, takes it from the one before, whose updated_at follows', async (t) => {
+t.test('a new default replaces the previous one and updates its updated_at', async (t) => {
   const { ids: [first, second], create, request, defaults, rows } = await person(await testService(t), 2)
   for (const change of [
     async () => (await create(true)).body.address,
@@ -53,7 +55,7 @@ t.test('a new default, or one changed into it, takes it from the one before, who
   }
 })
 
-t.test('is_default: false on the default changes nothing, true on it neither', async (t) => {
+t.test('is_default on the default changes nothing, neither true nor false', async (t) => {
   const { ids: [first, second], request, defaults } = await person(await testService(t), 2)
   for (const method of ['PUT', 'PATCH']) {
     for (const value of [false, true]) {
@@ -65,14 +67,14 @@ t.test('is_default: false on the default changes nothing, true on it neither', a
   }
 })
 
-t.test('a change that is not found leaves the default where it is', async (t) => {
+t.test('a change that is 404 does not move the default', async (t) => {
   const { ids: [first, second], request, defaults } = await person(await testService(t), 2)
   await request('DELETE', second as number)
   t.equal((await request('PATCH', second as number, { is_default: true })).status, 404)
   t.strictSame(await defaults(), [first])
 })
 
-t.test('a deleted default goes to the newest left, any other deletion moves nothing', async (t) => {
+t.test('after the deletion of the default, the newest remaining address becomes it', async (t) => {
   const { ids: [a, b, c, d], request, defaults, create } = await person(await testService(t), 4)
   await request('DELETE', b as number)
   t.strictSame(await defaults(), [a])
@@ -85,19 +87,22 @@ t.test('a deleted default goes to the newest left, any other deletion moves noth
   t.equal((await create()).body.address.is_default, true)
 })
 
-t.test('409: the fifty-first address, until one is deleted', async (t) => {
+t.test('409: a person has at most fifty addresses', async (t) => {
   const { ids, create, request, rows } = await person(await testService(t), 50)
   const before = await rows()
-  for (const isDefault of [true, false]) t.match(await create(isDefault), { status: 409, body: { code: 'address_limit' } })
+  for (const isDefault of [true, false]) {
+    t.match(await create(isDefault), { status: 409, body: { code: 'address_limit' } })
+  }
   t.strictSame(await rows(), before)
   t.equal((await request('DELETE', ids[0] as number)).status, 200)
   t.equal((await create()).status, 201)
   t.equal((await rows()).length, 50)
 })
 
-const countOf = (answers: Array<{ status: number }>, status: number) => answers.filter((answer) => answer.status === status).length
+const countOf = (responses: Array<{ status: number }>, status: number) =>
+  responses.filter((response) => response.status === status).length
 
-/** Replicas of one service: in each of them the writes of a user take turns, so only together do they race for the row. */
+/** Replicas of one service. Writes of a user take turns within a replica, so only several replicas race for a row. */
 async function replicas (t: Test, count: number) {
   const [database, redis] = [await testDatabase(t), await testRedis(t)]
   const services = [await testService(t, { database, redis })]
@@ -110,58 +115,66 @@ t.test('of 60 creates by four replicas, 20 at once, 50 succeed and 10 are 409', 
   const services = await replicas(t, 4)
   const { create, rows, defaults } = await person(services[0], 0)
 
-  const answers = []
+  const responses = []
   for (let round = 0; round < 3; round++) {
-    answers.push(...await Promise.all(Array.from({ length: 20 }, (_, number) => create(number % 2 === 0, services[number % 4]))))
+    responses.push(
+      ...await Promise.all(Array.from({ length: 20 }, (_, number) => create(number % 2 === 0, services[number % 4]))))
   }
-  t.strictSame([countOf(answers, 201), countOf(answers, 409)], [50, 10])
+  t.strictSame([countOf(responses, 201), countOf(responses, 409)], [50, 10])
   t.equal((await rows()).length, 50)
   t.equal((await defaults()).length, 1)
 })
 
-t.test('of 20 changes at once, by four replicas, that each make another address the default all succeed, and one is it', async (t) => {
+t.test('of 20 changes of the default at once, by four replicas, all succeed and leave one default', async (t) => {
   const services = await replicas(t, 4)
   const { ids, requestTo, defaults } = await person(services[0], 20)
 
-  const answers = await Promise.all(ids.map((id, index) => requestTo(services[index % 4] as Service, 'PATCH', id, { is_default: true })))
-  t.equal(countOf(answers, 200), 20)
+  const responses = await Promise.all(
+    ids.map((id, index) => requestTo(services[index % 4] as Service, 'PATCH', id, { is_default: true })))
+  t.equal(countOf(responses, 200), 20)
   t.equal((await defaults()).length, 1)
 })
 
 t.test('of 20 deletions of one address at once one succeeds', async (t) => {
   const { ids: [first, second], request, defaults } = await person(await testService(t), 2)
-  const answers = await Promise.all(Array.from({ length: 20 }, () => request('DELETE', first as number)))
-  t.strictSame([countOf(answers, 200), countOf(answers, 404)], [1, 19])
+  const responses = await Promise.all(Array.from({ length: 20 }, () => request('DELETE', first as number)))
+  t.strictSame([countOf(responses, 200), countOf(responses, 404)], [1, 19])
   t.strictSame(await defaults(), [second])
 })
 
-/** What people do to their addresses; `which` picks one of those there were at the beginning. */
+/** A write to the addresses. `which` picks one of the addresses at the beginning. */
 const step = fc.oneof(
   fc.record({ does: fc.constant('create' as const), isDefault: fc.boolean() }),
-  fc.record({ does: fc.constantFrom('delete' as const, 'make default' as const, 'unmake default' as const, 'list' as const), which: fc.nat(3) })
+  fc.record({
+    does: fc.constantFrom('delete' as const, 'make default' as const, 'unmake default' as const, 'list' as const),
+    which: fc.nat(3)
+  })
 )
 
-t.test('whatever is done at once, nobody ever sees addresses without exactly one default', async (t) => {
+t.test('with any writes at once, every list of addresses has exactly one default', async (t) => {
   const services = await replicas(t, 4)
   const hasOneDefault = (t: Test, addresses: Json[], steps: unknown) =>
-    t.equal(addresses.filter((address) => address.is_default).length, Math.min(addresses.length, 1), JSON.stringify(steps))
+    t.equal(addresses.filter((address) => address.is_default).length, Math.min(addresses.length, 1),
+      JSON.stringify(steps))
 
   await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 8, maxLength: 20 }), async (steps) => {
     const { ids, request, requestTo, create, rows } = await person(services[0], 4)
-    const answers = await Promise.all(steps.map(async (one, index) => {
+    const responses = await Promise.all(steps.map(async (one, index) => {
       const replica = services[index % 4] as Service
       if (one.does === 'create') return create(one.isDefault, replica)
       const id = ids[one.which] as number
       if (one.does === 'delete') return requestTo(replica, 'DELETE', id)
       if (one.does !== 'list') return requestTo(replica, 'PATCH', id, { is_default: one.does === 'make default' })
-      const answer = await requestTo(replica, 'GET')
-      hasOneDefault(t, answer.body.addresses, steps)
-      return answer
+      const response = await requestTo(replica, 'GET')
+      hasOneDefault(t, response.body.addresses, steps)
+      return response
     }))
-    t.ok(answers.every(({ status }) => [200, 201, 404].includes(status)), JSON.stringify(answers.map(({ status }) => status)))
+    t.ok(responses.every(({ status }) => [200, 201, 404].includes(status)),
+      JSON.stringify(responses.map(({ status }) => status)))
     const left = await rows()
     hasOneDefault(t, left, steps)
     const { body } = await request('GET')
-    t.strictSame(body.addresses.map(({ id }: Json) => id), [...left.filter((row) => row.is_default), ...left.filter((row) => !row.is_default)].map(({ id }) => id))
+    t.strictSame(body.addresses.map(({ id }: Json) => id),
+      [...left.filter((row) => row.is_default), ...left.filter((row) => !row.is_default)].map(({ id }) => id))
   }), { numRuns: 10 })
 })

@@ -7,7 +7,7 @@ import { newPhone, testService, type Answer, type Service } from '../helpers/ser
 
 const states = ['known', 'inactive', 'unverified', 'deleted', 'unknown'] as const
 
-/** One number in each state an account can be in; every account that exists speaks another language than its market. */
+/** One number per state of an account. Every existing account has another language than its market. */
 async function numbers (service: Service) {
   const phones = Object.fromEntries(states.map((state) => [state, newPhone()])) as Record<typeof states[number], string>
   for (const state of ['known', 'inactive', 'deleted'] as const) {
@@ -21,7 +21,7 @@ async function numbers (service: Service) {
   return phones
 }
 
-/** Statements that the service sends to PostgreSQL, by their text. */
+/** The texts of the statements that the service sends to PostgreSQL. */
 function statements (app: FastifyInstance) {
   const seen: string[] = []
   const { pool } = app.db
@@ -35,18 +35,19 @@ function statements (app: FastifyInstance) {
   return { take: () => seen.splice(0) }
 }
 
-/** What a client sees of an answer, but for the number it asked about and what differs between any two answers. */
+/** The parts of a response that a client sees, without the number and what differs between any two responses. */
 function seenByClient ({ status, headers, body }: Answer) {
   const { phone_number: phone, request_id: id, ...rest } = body
   const counting = ['date', 'x-request-id', 'ratelimit-remaining', 'ratelimit-reset']
   return {
     status,
-    headers: Object.fromEntries([...headers].map(([name, value]) => [name, counting.includes(name) ? typeof value : value])),
+    headers: Object.fromEntries(
+      [...headers].map(([name, value]) => [name, counting.includes(name) ? typeof value : value])),
     body: { ...rest, phone_number: typeof phone, request_id: typeof id }
   }
 }
 
-/** A service whose provider refuses while it is told to, and a look at what it answers and does about each number. */
+/** A service whose provider refuses on demand, with the response and the work for each number. */
 async function watchedService (t: Test, env: Record<string, string> = {}) {
   const provider = { isRefusing: false }
   const now = Date.now()
@@ -64,8 +65,9 @@ async function watchedService (t: Test, env: Record<string, string> = {}) {
   })
   const phones = await numbers(service)
   const sql = statements(service.app)
-  /** The names of the commands since the last call; the first run of a script in a process brings its text along. */
-  const commands = async () => (await monitored.take()).map(([name]) => name?.toLowerCase().replace(/^eval$/, 'evalsha'))
+  /** The names of the commands since the last call. The first run of a script in a process contains its text. */
+  const commands = async () =>
+    (await monitored.take()).map(([name]) => name?.toLowerCase().replace(/^eval$/, 'evalsha'))
   await commands()
   return {
     service,
@@ -77,35 +79,37 @@ async function watchedService (t: Test, env: Record<string, string> = {}) {
     async isAlike (t: Test, act: (phone: string) => Promise<Answer>, expected: object) {
       const seen: Record<string, unknown> = {}
       for (const state of states) {
-        const answer = seenByClient(await act(phones[state]))
-        t.match(answer, expected, state)
-        seen[state] = { answer, sql: sql.take(), redis: await commands() }
+        const response = seenByClient(await act(phones[state]))
+        t.match(response, expected, state)
+        seen[state] = { response, sql: sql.take(), redis: await commands() }
       }
-      for (const state of states) t.strictSame(seen[state], seen.unknown, `${state} and unknown numbers cannot be told apart`)
+      for (const state of states) t.strictSame(seen[state], seen.unknown, `${state} and unknown numbers look the same`)
     }
   }
 }
 
-t.test('who asks about a number learns nothing of its account, neither from the answer nor from the work done for it', async (t) => {
+t.test('neither the response to a send nor its work reveals anything about the account', async (t) => {
   const { service: { send, verify, codeOf, request }, provider, isAlike, forgetSends } = await watchedService(t)
   const guess = (phone: string) => verify(phone, '000000')
 
   await isAlike(t, guess, { status: 400, body: { code: 'invalid_code', attempts_remaining: undefined } })
   await isAlike(t, send, { status: 200, body: { success: true, language: 'ru' } })
   await isAlike(t, send, { status: 429, body: { code: 'resend_too_soon', retry_after: 60 } })
-  await isAlike(t, (phone) => verify(phone, wrongCode(codeOf(phone))), { status: 400, body: { code: 'invalid_code', attempts_remaining: 4 } })
+  await isAlike(t, (phone) => verify(phone, wrongCode(codeOf(phone))),
+    { status: 400, body: { code: 'invalid_code', attempts_remaining: 4 } })
   await forgetSends()
   await isAlike(t, (phone) => request('POST', '/auth/send-verification', { body: { phone, language: 'en' } }),
     { status: 200, body: { language: 'en' } })
   await forgetSends()
-  await isAlike(t, (phone) => request('POST', '/auth/send-verification', { body: { phone }, headers: { 'accept-language': 'ky' } }),
+  await isAlike(t,
+    (phone) => request('POST', '/auth/send-verification', { body: { phone }, headers: { 'accept-language': 'ky' } }),
     { status: 200, body: { language: 'ky' } })
   await forgetSends()
   provider.isRefusing = true
   await isAlike(t, send, { status: 502, body: { code: 'sms_failed' } })
 })
 
-t.test('without the guard, or with a guard that only tells, neither', async (t) => {
+t.test('the same is true with SMS_GUARD=off and SMS_GUARD=observe', async (t) => {
   for (const mode of ['off', 'observe']) {
     const { service: { send }, isAlike } = await watchedService(t, { SMS_GUARD: mode, SMS_GUARD_BLOCK_SENDS: '1000' })
     await isAlike(t, send, { status: 200 })

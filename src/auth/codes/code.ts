@@ -15,13 +15,13 @@ export function deriveCode (secret: string, phone: string, nonce: string): strin
   return String(value % 10 ** codeDigits).padStart(codeDigits, '0')
 }
 
-/** What is kept of a code, to compare a guess with. */
+/** The digest of a code. The store keeps it instead of the code and compares the digests of guesses with it. */
 export const digestCode = (secret: string, phone: string, code: string) => keyedDigest(secret, 'digest', phone, code)
 
-/** The name of a number in the code store. */
+/** The key of a number in the code store, which holds no phone number. */
 export const phoneKey = (secret: string, phone: string) => keyedDigest(secret, 'phone', phone)
 
-/** The name of a test number; a different one, so that its fixed code stops working once TEST_PHONES no longer lists the number. */
+/** The key of a test number. It differs from phoneKey, so a number removed from TEST_PHONES has no live code. */
 export const testPhoneKey = (secret: string, phone: string) => keyedDigest(secret, 'test phone', phone)
 
 /** Returns the function that names a number in the code store under a secret, where `testPhones` are the numbers of TEST_PHONES. */

@@ -1,16 +1,24 @@
 import { dayMs, hourMs, maxLifeMs, minLeftMs, sendsCeiling, type CodeLimits, type CodeStore } from './store.js'
 
-interface Code { nonce: string, digest: string, client: string, attempts: number, firstSent: number, sentAt: number, expiresAt: number }
+interface Code {
+  nonce: string
+  digest: string
+  client: string
+  attempts: number
+  firstSent: number
+  sentAt: number
+  expiresAt: number
+}
 interface Window { begins: number, count: number }
 interface Entry {
   code?: Code | undefined
   hour?: Window | undefined
-  /** `total` counts the sends that no login clears. */
+  /** A login clears `count`, but not `total`. */
   day?: Window & { total: number } | undefined
   guesses?: Window
-  /** Logins that cleared the caps. */
+  /** How many logins have cleared the caps. */
   logins: number
-  /** The last login that counted as verified. */
+  /** When a login last counted as verified. */
   verifiedAt?: number
 }
 
@@ -20,8 +28,8 @@ const open = <T extends Window>(window: T | undefined, lengthMs: number, now: nu
 const isLive = (code: Code | undefined, now: number): code is Code => code !== undefined && code.expiresAt > now
 
 /**
- * Codes in process memory, for development: they die with the process and no second one sees them.
- * Behaves as the Redis store does; the same tests hold both. What has ended is dropped when a number is used again.
+ * Codes in process memory, for development: no other process sees them. The store behaves like the one in Redis, and
+ * both pass the same tests. An expired code or window is dropped when its number is used again.
  */
 export function memoryCodeStore (limits: CodeLimits): CodeStore {
   const { ttlMs, resendMs, sendsPerHour, sendsPerDay, maxAttempts, guessesPerDay } = limits
@@ -32,7 +40,7 @@ export function memoryCodeStore (limits: CodeLimits): CodeStore {
     return entry
   }
 
-  /** Counts a send, unless a cap refuses it; returns for how long, else 0. */
+  /** Counts a send and returns 0. If a cap refuses the send, returns the milliseconds until the cap allows one. */
   function countSend (entry: Entry, now: number) {
     const hour = open(entry.hour, hourMs, now) ?? { begins: now, count: 0 }
     const day = open(entry.day, dayMs, now) ?? { begins: now, count: 0, total: 0 }
@@ -51,13 +59,15 @@ export function memoryCodeStore (limits: CodeLimits): CodeStore {
     async issue (key, { client = '', ...candidate }, now, isTest = false) {
       const entry = entryOf(key)
       const guesses = open(entry.guesses, dayMs, now)
-      if (guesses && guesses.count >= guessesPerDay) return { status: 'too_many', retryAfterMs: guesses.begins + dayMs - now }
+      if (guesses && guesses.count >= guessesPerDay) {
+        return { status: 'too_many', retryAfterMs: guesses.begins + dayMs - now }
+      }
       const live = isLive(entry.code, now) ? entry.code : undefined
       const cooldown = live && !isTest ? Math.min(live.sentAt + resendMs, live.expiresAt) - now : 0
       if (cooldown > 0) return { status: 'too_soon', retryAfterMs: Math.min(cooldown, resendMs) }
       const before = { code: entry.code, logins: entry.logins }
-      const wait = isTest ? 0 : countSend(entry, now)
-      if (wait > 0) return { status: 'too_many', retryAfterMs: wait }
+      const retryAfterMs = isTest ? 0 : countSend(entry, now)
+      if (retryAfterMs > 0) return { status: 'too_many', retryAfterMs }
 
       const expiresAt = Math.min(now + ttlMs, (live?.firstSent ?? 0) + maxLifeMs)
       entry.code = live && expiresAt - now >= Math.min(minLeftMs, ttlMs)
@@ -66,7 +76,7 @@ export function memoryCodeStore (limits: CodeLimits): CodeStore {
       return { status: 'issued', nonce: entry.code.nonce, expiresAt: entry.code.expiresAt, undo: { before, now } }
     },
 
-    async takeBack (key, { nonce, undo }) {
+    async cancel (key, { nonce, undo }) {
       const entry = entryOf(key)
       const { before, now } = undo as { before: Entry, now: number }
       const { hour, day, code } = entry
@@ -104,7 +114,7 @@ export function memoryCodeStore (limits: CodeLimits): CodeStore {
       return { status: 'right', client: code.client, undo }
     },
 
-    async putBack (key, undo) {
+    async restore (key, undo) {
       const entry = entryOf(key)
       const { code, hour, day } = undo as Entry
       entry.code ??= code
@@ -122,7 +132,7 @@ export function memoryCodeStore (limits: CodeLimits): CodeStore {
       return true
     },
 
-    async forget (key) {
+    async deleteCode (key) {
       entryOf(key).code = undefined
     }
   }

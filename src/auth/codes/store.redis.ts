@@ -1,14 +1,18 @@
 import type { Redis } from '../../redis/connect.js'
 import { answerOf, redisScript } from '../../redis/script.js'
-import { dayMs, hourMs, maxLifeMs, minLeftMs, sendsCeiling, type CodeLimits, type CodeStore, type Issued } from './store.js'
+import {
+  dayMs, hourMs, maxLifeMs, minLeftMs, sendsCeiling, type CodeLimits, type CodeStore, type Issued
+} from './store.js'
 
 /*
- * One hash per number, with short names so that it stays a listpack of under 350 bytes:
- *   n nonce  d digest  a wrong guesses  f first sent  x expires  s last sent  u client group, empty for a known number:
- *     the live code, removed together
- *   h hour begins  i sends in it  b day begins  j sends in it  t sends in it that no login clears  l logins that cleared
- *   g day of wrong guesses begins  w wrong guesses in it  v last login that counted as verified
- * Sends to a test number touch the code alone.
+ * One hash per number. One-letter fields keep it a listpack below 350 bytes:
+ *   live code, removed as a whole: n nonce, d digest, a wrong guesses, f first sent, x expires, s last sent,
+ *     u client group (empty for a known number)
+ *   caps: h hour begins, i sends in that hour, b day begins, j sends in that day, t the same, but no login clears it,
+ *     l logins that have cleared i and j
+ *   g day of wrong guesses begins, w wrong guesses in that day
+ *   v last login that counted as verified
+ * A send to a test number changes the live code only.
  */
 const codeFields = ['n', 'd', 'a', 'f', 'x', 's', 'u']
 
@@ -24,7 +28,7 @@ local function isLive(now) return stored.n and number('x') > now end
 local function guessesLeft(now, perDay) return now < number('g') + day and perDay - number('w') or perDay end
 `
 
-/* Race: parallel sends to one number must make one message, so cooldown, caps and code are decided in one step. */
+/* Race: parallel sends to one number must result in one message, so one step decides on cooldown, caps and code. */
 const issue = `${load}
 local now, nonce, digest = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local ttl, resend, perHour, perDay = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -57,15 +61,16 @@ for field, value in pairs(stored) do
   fields[#fields + 1] = value
 end
 redis.call('HSET', key, unpack(fields))
-redis.call('PEXPIRE', key, math.max(number('b') + day, number('h') + hour, number('g') + day, number('v') + day, expires) - now)
+local ends = math.max(number('b') + day, number('h') + hour, number('g') + day, number('v') + day, expires)
+redis.call('PEXPIRE', key, ends - now)
 return {'issued', stored.n, tostring(expires), tostring(now), unpack(undo)}
 `
 
 /*
- * Race: a later send, a login or a wrong guess may have come since. Only what this send took is given back: nothing to an
- * hour or a day that began after it, nor to counts that a login has cleared since.
+ * Race: a later send, a login or a wrong guess may come before the cancel. So the cancel undoes this send only: it
+ * changes no hour or day that began after the send, and no count that a login has cleared since.
  */
-const takeBack = `${load}
+const cancel = `${load}
 local nonce, sent, logins = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 if (stored.l or '') == logins then
   if number('h') <= sent then
@@ -84,7 +89,7 @@ for _, field in ipairs(before.n == nonce and {'x', 's', 'u'} or codeFields) do
 end
 `
 
-/* Race: of many right guesses one must win, and of many wrong ones only so many may be compared. */
+/* Race: of parallel right guesses one must win, and parallel wrong guesses must not exceed their limits. */
 const redeem = `${load}
 local digest, now, maxAttempts, guessesPerDay = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local isTest, expected = ARGV[5] ~= '', ARGV[5] ~= '' and ARGV[5] or stored.d
@@ -103,14 +108,14 @@ end
 if not isLive(now) then return {'none'} end
 local undo = {}
 for _, field in ipairs({'h', 'i', 'b', 'j', unpack(codeFields)}) do undo[#undo + 1] = stored[field] or '' end
--- First, and only where it is: emptied by HDEL the key would be made anew, without a TTL.
+-- HSET comes first: an HDEL that empties the hash deletes the key, and HSET would create it again without a TTL.
 if stored.j then redis.call('HSET', key, 'j', 0, 'l', number('l') + 1) end
 redis.call('HDEL', key, 'h', 'i', unpack(codeFields))
 return {'right', stored.u or '', unpack(undo)}
 `
 
-/* Race: a newer code may have been sent since; it stays, and the counts of both are added. */
-const putBack = `${load}
+/* Race: a newer code may have been sent in the meantime. The newer code stays, and the counts add up. */
+const restore = `${load}
 local h, i, b, j = unpack(ARGV, 1, 4)
 if not stored.n then
   for at, field in ipairs(codeFields) do redis.call('HSET', key, field, ARGV[4 + at]) end
@@ -126,7 +131,7 @@ end
 if redis.call('PTTL', key) < 0 then redis.call('PEXPIRE', key, day) end
 `
 
-/* Race: of parallel logins of one number one counts. No other field of the hash lasts longer than a day from now. */
+/* Race: of parallel logins of one number one counts. No other field of the hash is needed for longer than a day. */
 const countVerified = `
 local now = tonumber(ARGV[1])
 if now < tonumber(redis.call('HGET', KEYS[1], 'v') or 0) + ${dayMs} then return {'no'} end
@@ -135,7 +140,7 @@ redis.call('PEXPIRE', KEYS[1], ${dayMs})
 return {'yes'}
 `
 
-/** Codes in Redis, under `code:` and the key of the number. */
+/** Codes in Redis: one hash per number, under `code:` and the key of the number. */
 export function redisCodeStore (redis: Redis, limits: CodeLimits): CodeStore {
   const { ttlMs, resendMs, sendsPerHour, sendsPerDay, maxAttempts, guessesPerDay } = limits
   const script = (name: string, lua: string) => {
@@ -144,9 +149,9 @@ export function redisCodeStore (redis: Redis, limits: CodeLimits): CodeStore {
   }
   const scripts = {
     issue: script('codeIssue', issue),
-    takeBack: script('codeTakeBack', takeBack),
+    cancel: script('codeCancel', cancel),
     redeem: script('codeRedeem', redeem),
-    putBack: script('codePutBack', putBack),
+    restore: script('codeRestore', restore),
     countVerified: script('codeCountVerified', countVerified)
   }
 
@@ -154,15 +159,15 @@ export function redisCodeStore (redis: Redis, limits: CodeLimits): CodeStore {
     has: async (key) => await answerOf(redis.exists(`code:${key}`)) > 0,
 
     async issue (key, { nonce, digest, client = '' }, now, isTest = false) {
-      const [status, ...reply] = await scripts.issue(key, now, nonce, digest, ttlMs, resendMs, sendsPerHour, sendsPerDay,
-        guessesPerDay, Number(isTest), client)
+      const [status, ...reply] = await scripts.issue(key, now, nonce, digest, ttlMs, resendMs, sendsPerHour,
+        sendsPerDay, guessesPerDay, Number(isTest), client)
       if (status !== 'issued') return { status: status as 'too_soon' | 'too_many', retryAfterMs: Number(reply[0]) }
       const [issuedNonce, expiresAt, ...undo] = reply as [string, string, ...string[]]
       return { status, nonce: issuedNonce, expiresAt: Number(expiresAt), undo }
     },
 
-    async takeBack (key, { nonce, undo }: Issued) {
-      await scripts.takeBack(key, nonce, ...undo as string[])
+    async cancel (key, { nonce, undo }: Issued) {
+      await scripts.cancel(key, nonce, ...undo as string[])
     },
 
     async redeem (key, digest, now, testDigest = '') {
@@ -172,15 +177,15 @@ export function redisCodeStore (redis: Redis, limits: CodeLimits): CodeStore {
       return { status, ...(reply[0] !== undefined && { attemptsRemaining: Number(reply[0]) }) }
     },
 
-    async putBack (key, undo) {
-      await scripts.putBack(key, ...undo as string[])
+    async restore (key, undo) {
+      await scripts.restore(key, ...undo as string[])
     },
 
     async countVerified (key, now) {
       return (await scripts.countVerified(key, now))[0] === 'yes'
     },
 
-    async forget (key) {
+    async deleteCode (key) {
       await answerOf(redis.hdel(`code:${key}`, ...codeFields))
     }
   }

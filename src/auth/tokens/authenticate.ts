@@ -4,7 +4,7 @@ import fp from 'fastify-plugin'
 import { LRUCache } from 'lru-cache'
 import { problem, type Problem } from '../../http/problems.js'
 import { activeUsers, creationTimes } from '../../users/active.js'
-import type { LogoutMarks } from './revocations.js'
+import type { Revocations } from './revocations.js'
 import { readToken, type AuthenticatedUser, type Lifetimes, type VerifiedToken } from './token.js'
 
 declare module '@fastify/jwt' {
@@ -14,66 +14,70 @@ declare module '@fastify/jwt' {
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** The guard: an onRequest hook that lets a request with the live token of an active user through, as request.user. */
+    /** An onRequest hook: verifies the token, checks that the user is active and sets `request.user`. */
     authenticate: (request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void) => void
-    /** Mints the access token of a login, which ends with the session at the latest. */
+    /** Mints the access token of a login. It expires with the session at the latest. */
     signToken (user: AuthenticatedUser): { token: string, expiresInSeconds: number }
   }
 }
 
-/** RFC 6750, section 2.1: one space, and a token68. */
+/** RFC 6750, section 2.1: one space, then a token68. */
 const bearer = /^Bearer ([A-Za-z0-9._~+/-]+=*)$/i
 
-/** Why an Authorization without a readable token is refused: it is unreadable, of another scheme, or has no token. */
-function unusable ({ raw }: FastifyRequest, authorization: string): Problem {
-  // Node joins two headers with a comma, which the parameters of another scheme may also have.
+/** The problem of an Authorization header that holds no bearer token: unreadable, of another scheme, or empty. */
+function headerProblem ({ raw }: FastifyRequest, authorization: string): Problem {
+  // Node joins two headers with a comma, but the parameters of another scheme may contain commas, too.
   const isDouble = (raw.headersDistinct.authorization as string[]).length > 1
   const isUnreadable = isDouble || /^Bearer +\S/i.test(authorization) || /\p{Cc}/u.test(authorization)
   return problem(isUnreadable ? 'bad_request' : 'token_missing')
 }
 
-/** So many verified tokens are remembered by a process, at about 400 bytes each. */
-const maxRemembered = 100_000
+/** Most verified tokens that a process caches, at about 400 bytes each. */
+const maxCached = 100_000
 
 interface Options extends Lifetimes {
   jwtSecret: string
-  /** Accepted, signs nothing. */
+  /** Verifies tokens but signs none. */
   jwtSecretPrevious: string | undefined
-  marks: LogoutMarks
+  revocations: Revocations
   /** Milliseconds since the epoch. */
   clock: () => number
 }
 
-export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, marks, clock, ...lifetimes }) => {
+export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, revocations, clock, ...lifetimes }) => {
   const verify = { algorithms: ['HS256' as const], requiredClaims: ['user_id', 'market', 'exp'], cache: false }
   await app.register(jwt, { secret: jwtSecret, sign: { algorithm: 'HS256' }, verify })
-  if (jwtSecretPrevious !== undefined) await app.register(jwt, { secret: jwtSecretPrevious, verify, namespace: 'previous' })
+  if (jwtSecretPrevious !== undefined) {
+    await app.register(jwt, { secret: jwtSecretPrevious, verify, namespace: 'previous' })
+  }
   const keys = [app.jwt, ...app.jwt.previous ? [app.jwt.previous] : []]
   const findActive = activeUsers(app.db, app.countActiveCheck)
   const findCreation = creationTimes(app.db)
 
-  // By the whole header: a signature is computed once for a token, not at each request. Only good ones are kept.
-  const remembered = new LRUCache<string, VerifiedToken>({ max: maxRemembered })
+  // The whole header is the key, so a signature is computed once per token. Only valid tokens are cached.
+  const cache = new LRUCache<string, VerifiedToken>({ max: maxCached })
 
-  /** What a token says; undefined whatever is wrong with it. */
+  /** Returns the claims of a token, or undefined if the token is invalid for any reason. */
   function verifyToken (token: string, now: number): VerifiedToken | undefined {
     for (const key of keys) {
       try {
         return readToken(token, key.verify(token), now, lifetimes)
       } catch {
-        // Not signed with this key, or no token at all.
+        // Not signed with this key, or not a JWT.
       }
     }
     return undefined
   }
 
   /** Whether the session of an earlier login has ended (CONTRACT, section 5, checks 4 and 5). */
-  async function isSessionOver ({ id, sessionStart, isStartKnown }: VerifiedToken, lastLogin: number | null): Promise<boolean> {
-    const [created, { until, before }] = await Promise.all([isStartKnown ? findCreation(id) : null, marks.find(id)])
-    // The id was given out twice, after a restore: the token is from its first owner.
+  async function isSessionOver (token: VerifiedToken, lastLogin: number | null): Promise<boolean> {
+    const { id, sessionStart, isStartKnown } = token
+    const [created, { until, before }] = await Promise.all(
+      [isStartKnown ? findCreation(id) : null, revocations.revokedUntil(id)])
+    // A restore of the database made PostgreSQL assign the id twice: the token belongs to its first owner.
     if (created === undefined || (created !== null && sessionStart < created)) return true
-    // Every logout that was committed has moved last_login past the value that it revoked. A revocation that still equals
-    // last_login belongs to a logout whose COMMIT failed: nobody was signed out, and the revocation before it holds.
+    // A committed logout moves last_login past the value that it revokes. A revocation that still equals last_login
+    // belongs to a logout whose COMMIT failed: it signed nobody out, and the revocation before it applies.
     return sessionStart <= before || (sessionStart <= until && until !== lastLogin)
   }
 
@@ -87,13 +91,13 @@ export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, marks, cl
     const { authorization } = request.headers
     if (authorization === undefined) return done(problem('token_missing'))
     const now = clock() / 1000
-    let user = remembered.get(authorization)
+    let user = cache.get(authorization)
     if (user === undefined) {
       const token = bearer.exec(authorization)?.[1]
-      if (token === undefined) return done(unusable(request, authorization))
+      if (token === undefined) return done(headerProblem(request, authorization))
       user = verifyToken(token, now)
       if (user === undefined) return done(problem('invalid_token'))
-      remembered.set(authorization, user)
+      cache.set(authorization, user)
     }
     if (user.expiresAt <= now) return done(problem('invalid_token'))
     const token = user
@@ -102,7 +106,7 @@ export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, marks, cl
       if (error) return done(error)
       if (lastLogin === undefined) return done(problem('invalid_token'))
       request.user = token
-      // The latest login: nothing else can have ended its session.
+      // The session of the latest login: only a logout revokes it, and a logout moves last_login.
       if (token.sessionStart === lastLogin) return done()
       isSessionOver(token, lastLogin).then((isOver) => { done(isOver ? problem('invalid_token') : undefined) }, done)
     })

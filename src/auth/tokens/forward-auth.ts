@@ -1,12 +1,12 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
 import { Type } from 'typebox'
 import { isProblem, problem, problems } from '../../http/problems.js'
-import { answer, guarded, header } from '../../http/responses.js'
+import { answer, authenticated, header } from '../../http/responses.js'
 import { OpenMarket } from '../../http/market-schemas.js'
 import { True, UserId } from '../../http/schemas.js'
 
 const TokenCheckSchema = Type.Object({
-  valid: True('Always true; a token that is not good is a Problem.'),
+  valid: True('Always true. The response to an invalid token is a Problem.'),
   user_id: UserId,
   market: OpenMarket('The market of the user.')
 }, { title: 'TokenCheck' })
@@ -14,12 +14,12 @@ const TokenCheckSchema = Type.Object({
 export const verifyTokenSchema = {
   operationId: 'verifyToken',
   summary: 'Check a token, for gateways',
-  description: 'The forward-auth endpoint. It answers any method, with any suffix to its path, and reads no body: whatever a ' +
-    'request holds, the answer is 200, 401 or 503. A malformed `Authorization` is 401 here.',
+  description: 'The forward-auth endpoint. It takes any method and any suffix of its path, and reads no body. The ' +
+    'response is always 200, 401 or 503. A malformed `Authorization` header is 401 here.',
   tags: ['auth'],
-  ...guarded,
+  ...authenticated,
   response: {
-    200: answer(TokenCheckSchema, 'The token is good.',
+    200: answer(TokenCheckSchema, 'The token is valid.',
       { valid: true, user_id: 19, market: 'kg' },
       { 'X-User-Id': header('The id of the user.', 'int64'), 'X-User-Market': header('The market of the user.') }),
     ...problems(['token_missing', 'invalid_token', 'unavailable'])

@@ -1,39 +1,39 @@
 import type { Redis } from '../../redis/connect.js'
 import { answerOf, redisScript } from '../../redis/script.js'
 
-/** Ends of sessions in seconds since the epoch: a session that started at or before one is over. 0 stands for none. */
+/** Times in seconds since the epoch: every session that started at or before one of them is over. 0 means none. */
 export interface Revocation {
-  /** Of the latest logout, which may not be committed in PostgreSQL yet, or never. */
+  /** Of the latest logout. Its transaction in PostgreSQL may still be open, or may have failed. */
   until: number
-  /** Of the logout before. */
+  /** Of the logout before the latest one. */
   before: number
 }
 
-/**
- * What keeps a token that was logged out dead: the revocation of a user, by id. Throws unavailable when the store does not
- * respond.
- */
-export interface LogoutMarks {
-  /** Writes the last_login that a logout ends, for as long as a session can live. It never lowers a revocation. */
-  leave (userId: number, lastLogin: number): Promise<void>
-  find (userId: number): Promise<Revocation>
+/** The revocation of each user, by id: it keeps logged-out tokens dead. Throws unavailable when the store fails. */
+export interface Revocations {
+  /**
+   * Revokes every session that started at or before `lastLogin` (seconds since the epoch), for the longest life of a
+   * session. Never lowers a revocation.
+   */
+  revokeUntil (userId: number, lastLogin: number): Promise<void>
+  revokedUntil (userId: number): Promise<Revocation>
 }
 
-/* Race: two logouts may arrive here out of order. Numbers stay texts, because Lua would drop digits. */
-const leave = `
+/* Race: two logouts may arrive out of order. The values stay strings, because a Lua number loses digits. */
+const revoke = `
 local last, before = string.match(redis.call('GET', KEYS[1]) or '0 0', '^(%S+) ?(%S*)$')
 if tonumber(ARGV[1]) > tonumber(last) then last, before = ARGV[1], last end
 redis.call('SET', KEYS[1], last .. ' ' .. before, 'EX', ARGV[2])
 `
 
-/** Revocations in Redis, shared by all replicas; `ttlSeconds` is the longest time for which a session may still live. */
-export function redisLogoutMarks (redis: Redis, ttlSeconds: number): LogoutMarks {
-  const leaveMark = redisScript(redis, 'leaveMark', leave)
+/** Revocations in Redis, shared by all replicas. `ttlSeconds` is the longest time that a revoked session could live. */
+export function redisRevocations (redis: Redis, ttlSeconds: number): Revocations {
+  const runRevoke = redisScript(redis, 'revoke', revoke)
   return {
-    async leave (userId, lastLogin) {
-      await leaveMark(`logout:${userId}`, lastLogin, ttlSeconds)
+    async revokeUntil (userId, lastLogin) {
+      await runRevoke(`logout:${userId}`, lastLogin, ttlSeconds)
     },
-    async find (userId) {
+    async revokedUntil (userId) {
       const [until, before] = (await answerOf(redis.get(`logout:${userId}`)) ?? '0 0').split(' ')
       return { until: Number(until), before: Number(before) }
     }
@@ -41,14 +41,14 @@ export function redisLogoutMarks (redis: Redis, ttlSeconds: number): LogoutMarks
 }
 
 /** Revocations in process memory, for development: they live as long as the process. */
-export function memoryLogoutMarks (): LogoutMarks {
+export function memoryRevocations (): Revocations {
   const revocations = new Map<number, Revocation>()
   const find = (userId: number) => revocations.get(userId) ?? { until: 0, before: 0 }
   return {
-    async leave (userId, lastLogin) {
+    async revokeUntil (userId, lastLogin) {
       const { until } = find(userId)
       if (lastLogin > until) revocations.set(userId, { until: lastLogin, before: until })
     },
-    async find (userId) { return find(userId) }
+    async revokedUntil (userId) { return find(userId) }
   }
 }

@@ -2,15 +2,18 @@ import type { ClientOpts } from 'twilio'
 import { undelivered, whyUnreachable } from '../fetch-errors.js'
 import { SmsOptedOut, SmsRefused, SmsUnsupported, type SmsSender } from '../port.js'
 
-/** Codes of Twilio's error dictionary for numbers that no SMS reaches: invalid, unreachable, a short code, no mobile, a landline. */
+/**
+ * Codes of Twilio's error dictionary for numbers that no SMS reaches: invalid, unreachable, short code, not a mobile
+ * number, landline.
+ */
 const badNumberCodes = new Set([21211, 21214, 21265, 21614, 21635])
-/** The person has texted STOP to the sender. */
+/** The person texted STOP to the sender. */
 const optedOutCode = 21610
 
 export interface TwilioOptions {
   twilioAccountSid: string | undefined
   twilioAuthToken: string | undefined
-  /** One of these two. */
+  /** Exactly one of the next two is set. */
   twilioFrom: string | undefined
   twilioMessagingServiceSid: string | undefined
   smsTimeoutMs: number
@@ -26,36 +29,42 @@ interface Request {
 }
 
 /**
- * What the package sends its requests with, in place of its own client, which knows no limit for the whole of a request and
- * reads variables of the environment. Redirects are not followed. Twilio knows no key that makes a second POST harmless:
- * it is tried once more only where the first one found no connection.
+ * The HTTP client of the package, instead of its own one, which has no timeout for a whole request and reads
+ * environment variables. Does not follow redirects. Twilio has no idempotency key, so a second POST follows only if the
+ * first one had no connection.
  */
 const httpClient = (timeoutMs: number, fetch: typeof globalThis.fetch) => ({
   async request ({ method, uri, username, password, headers, data }: Request) {
     const signal = AbortSignal.timeout(timeoutMs)
     const authorization = `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`
-    const send = () => fetch(uri, { method, headers: { ...headers, authorization }, body: new URLSearchParams(data), redirect: 'manual', signal })
+    const send = () => fetch(uri, {
+      method,
+      headers: { ...headers, authorization },
+      body: new URLSearchParams(data),
+      redirect: 'manual',
+      signal
+    })
     const response = await send().catch((error: unknown) => {
       if (whyUnreachable(error)) return send()
       throw error
     })
     if (!response.ok) return { statusCode: response.status, body: await response.text().catch(() => '') }
-    // Accepted, whatever follows.
+    // Twilio accepted the message, so the rest of the response does not matter.
     await response.body?.cancel()
     return { statusCode: response.status, body: {} }
   }
 })
 
 /**
- * Hands messages to Twilio's Messages API, in SMS_TIMEOUT_MS at most. The package is loaded here alone: it is large.
- * `fetch` is there for tests.
+ * Sends messages through Twilio's Messages API, each within SMS_TIMEOUT_MS. Only this function loads the package,
+ * because it is large. Tests replace `fetch`.
  */
 export function twilioSms (config: TwilioOptions, fetch: typeof globalThis.fetch = globalThis.fetch): SmsSender {
   const { twilioAccountSid, twilioAuthToken, twilioFrom, twilioMessagingServiceSid, smsTimeoutMs } = config
   const sender = twilioFrom ? { from: twilioFrom } : { messagingServiceSid: twilioMessagingServiceSid as string }
   const loading = import('twilio').then(({ default: twilio }) => twilio(twilioAccountSid, twilioAuthToken, {
     httpClient: httpClient(smsTimeoutMs, fetch) as unknown as NonNullable<ClientOpts['httpClient']>,
-    // Else it looks for them in the environment.
+    // Without these, the package reads them from the environment.
     edge: '',
     region: ''
   }))
@@ -66,9 +75,9 @@ export function twilioSms (config: TwilioOptions, fetch: typeof globalThis.fetch
       await client.messages.create({ to, body: text, ...sender })
     } catch (cause) {
       const { status, code } = cause as { status?: number, code?: number }
-      // The message of such an error quotes the number.
+      // The message of the package's error contains the number, so it is replaced.
       if (status !== undefined) {
-        const reason = `Twilio answered ${status}, error ${Number(code)}`
+        const reason = `Twilio responded ${status}, error ${Number(code)}`
         if (Number(code) === optedOutCode) throw new SmsOptedOut(reason)
         throw badNumberCodes.has(Number(code)) ? new SmsUnsupported(reason) : new SmsRefused(reason)
       }

@@ -11,10 +11,10 @@ export interface WebhookOptions {
 
 const tries = 2
 
-/** Longest body of a refusal that is read, in bytes. */
+/** Most bytes of a refusal that are read. */
 const maxRefusalBytes = 4096
 
-/** The error of a response that refuses a message; a 422 with a reason refuses the number for good (CONTRACT, section 8). */
+/** The error for a response that refuses a message. A 422 with a reason refuses the number (CONTRACT, section 8). */
 async function refusal (response: Response): Promise<SmsRefused> {
   const text = `the webhook responded ${response.status}`
   const reason = response.status === 422 ? await reasonOf(response).catch(() => undefined) : undefined
@@ -22,7 +22,7 @@ async function refusal (response: Response): Promise<SmsRefused> {
   return reason === 'unsupported' ? new SmsUnsupported(text) : new SmsRefused(text)
 }
 
-/** The reason in the JSON of a response. Throws for any other body. */
+/** The member `reason` of a JSON response. Throws if the body is not JSON or too long. */
 async function reasonOf ({ body }: Response): Promise<unknown> {
   const chunks: Uint8Array[] = []
   let bytes = 0
@@ -35,8 +35,8 @@ async function reasonOf ({ body }: Response): Promise<unknown> {
 }
 
 /**
- * Posts each message to SMS_WEBHOOK_URL, signed after Standard Webhooks 1.0.0. A connection error or a 5xx is tried once
- * more with the same webhook-id; both tries together take SMS_TIMEOUT_MS at most. Redirects are not followed.
+ * Posts each message to SMS_WEBHOOK_URL, signed after Standard Webhooks 1.0.0. Tries once more after a connection error
+ * or a 5xx, with the same webhook-id and within SMS_TIMEOUT_MS in all. Does not follow redirects.
  */
 export function webhookSms ({ smsWebhookUrl, smsWebhookSecret, smsTimeoutMs }: WebhookOptions): SmsSender {
   const url = smsWebhookUrl as string
@@ -47,8 +47,8 @@ export function webhookSms ({ smsWebhookUrl, smsWebhookSecret, smsTimeoutMs }: W
     const timestamp = new Date()
     const signal = AbortSignal.timeout(smsTimeoutMs)
     let failure: SmsRefused | SmsUncertain | undefined
-    // What one try left uncertain, no refusal of the next one settles.
-    const failed = (error: SmsRefused | SmsUncertain) => failure instanceof SmsUncertain ? failure : error
+    // If the first try is uncertain, its message may arrive: a refusal of the second one does not change that.
+    const combined = (error: SmsRefused | SmsUncertain) => failure instanceof SmsUncertain ? failure : error
     for (let attempt = 0; attempt < tries && !signal.aborted; attempt++) {
       try {
         const response = await fetch(url, {
@@ -65,13 +65,13 @@ export function webhookSms ({ smsWebhookUrl, smsWebhookSecret, smsTimeoutMs }: W
           }
         })
         const refused = response.ok ? undefined : await refusal(response)
-        // The status is the outcome, whatever becomes of the rest of the body.
+        // The status alone is the outcome: the rest of the body may fail.
         await response.body?.cancel().catch(() => undefined)
         if (!refused) return
-        failure = failed(refused)
+        failure = combined(refused)
         if (response.status < 500) break
       } catch (cause) {
-        failure = failed(undelivered('the webhook', cause))
+        failure = combined(undelivered('the webhook', cause))
       }
     }
     throw failure

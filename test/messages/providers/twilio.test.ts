@@ -3,7 +3,9 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
-import { smsSender, SmsOptedOut, SmsRefused, SmsUncertain, SmsUnsupported, type SmsMessage } from '../../../src/messages/index.js'
+import {
+  smsSender, SmsOptedOut, SmsRefused, SmsUncertain, SmsUnsupported, type SmsMessage
+} from '../../../src/messages/index.js'
 import { twilioSms } from '../../../src/messages/providers/twilio.js'
 import { loadConfig } from '../../../src/config/index.js'
 import { problemOf } from '../../helpers/answers.js'
@@ -14,25 +16,37 @@ const account = `AC${'0123456789abcdef'.repeat(2)}`
 const token = 'b3f1c0ffee5ca1ab1e0ddba11deadbee'
 const twilio = { SMS_PROVIDER: 'twilio', TWILIO_ACCOUNT_SID: account, TWILIO_AUTH_TOKEN: token }
 const from = { ...twilio, TWILIO_FROM: '+15005550006' }
-const message: SmsMessage = { id: '7e2b9a4c-6f0d-4c39-9f5e-2f6d1c1b8a10', to: '+996555123456', text: 'Marque: ваш код 012345', market: 'kg', language: 'ru' }
+const message: SmsMessage = {
+  id: '7e2b9a4c-6f0d-4c39-9f5e-2f6d1c1b8a10',
+  to: '+996555123456',
+  text: 'Marque: ваш код 012345',
+  market: 'kg',
+  language: 'ru'
+}
 
-const config = (env: Record<string, string> = {}) => loadConfig({ NODE_ENV: 'development', DATABASE_URL: 'postgres://h/d', SMS_TIMEOUT_MS: '30000', ...from, ...env })
-/** What the package sends to Twilio goes to `url`, from its `nth` request on; requests before that are lost with `lost`. */
+const config = (env: Record<string, string> = {}) =>
+  loadConfig({ NODE_ENV: 'development', DATABASE_URL: 'postgres://h/d', SMS_TIMEOUT_MS: '30000', ...from, ...env })
+/** A fetch that sends the requests to `url`. The first ones fail with `lost` instead, one error each. */
 const to = (url: string, ...lost: Error[]): typeof fetch => async (input, init) => {
   const failure = lost.shift()
   if (failure) throw failure
   return fetch(String(input).replace(/^https:\/\/api\.twilio\.com/, url), init)
 }
-const unreachable = (code: string) => new TypeError('fetch failed', { cause: Object.assign(new Error('lost'), { code }) })
+const unreachable = (code: string) =>
+  new TypeError('fetch failed', { cause: Object.assign(new Error('lost'), { code }) })
 
-/** What became of a message. */
+/** The outcome of a message. */
 const outcome = (sent: Promise<void>) => sent.then(() => 'accepted', (error: unknown) =>
-  error instanceof SmsUnsupported ? 'unsupported' : error instanceof SmsOptedOut ? 'opted out' : error instanceof SmsRefused ? 'refused' : error instanceof SmsUncertain ? 'uncertain' : error)
+  error instanceof SmsUnsupported
+    ? 'unsupported'
+    : error instanceof SmsOptedOut
+      ? 'opted out'
+      : error instanceof SmsRefused ? 'refused' : error instanceof SmsUncertain ? 'uncertain' : error)
 
 type Behaviour = (response: ServerResponse, form: URLSearchParams) => void
 const json = (response: ServerResponse, status: number, body: object) =>
   response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
-/** A message resource, as the API answers one that it queued. */
+/** The response of the API to a message that it queued. */
 const created: Behaviour = (response, form) => json(response, 201, {
   account_sid: account,
   api_version: '2010-04-01',
@@ -55,16 +69,19 @@ const created: Behaviour = (response, form) => json(response, 201, {
   to: form.get('To'),
   uri: `/2010-04-01/Accounts/${account}/Messages/SM${'0'.repeat(32)}.json`
 })
-/** An error as the API answers it; its message quotes the number. */
+/** An error response of the API. Its message contains the number. */
 const error = (status: number, code: number): Behaviour => (response, form) => json(response, status, {
-  code, message: `The 'To' number ${form.get('To')} is not valid: ${form.get('Body')}`, more_info: `https://www.twilio.com/docs/errors/${code}`, status
+  code,
+  message: `The 'To' number ${form.get('To')} is not valid: ${form.get('Body')}`,
+  more_info: `https://www.twilio.com/docs/errors/${code}`,
+  status
 })
 const hang: Behaviour = () => {}
 const hangUp: Behaviour = (response) => response.destroy()
 
-/** The Messages API: its n-th request is treated as the n-th behaviour says; `seen` are the requests it got. */
+/** The Messages API. It treats its n-th request by the n-th behaviour; `seen` has the requests. */
 async function api (t: Test, ...behaviours: Behaviour[]) {
-  const seen: Array<{ method: string | undefined, url: string | undefined, headers: IncomingMessage['headers'], form: Record<string, string> }> = []
+  const seen: Array<Pick<IncomingMessage, 'method' | 'url' | 'headers'> & { form: Record<string, string> }> = []
   const server = createServer(async (request, response) => {
     const form = new URLSearchParams(await text(request))
     seen.push({ method: request.method, url: request.url, headers: request.headers, form: Object.fromEntries(form) })
@@ -81,7 +98,7 @@ async function api (t: Test, ...behaviours: Behaviour[]) {
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, seen }
 }
 
-t.test('a message is posted once to the Messages API of the account, signed in by its token', async (t) => {
+t.test('a message is posted once to the Messages API, with account and token', async (t) => {
   const { url, seen } = await api(t, created)
   t.equal(await outcome(twilioSms(config(), to(url))(message)), 'accepted')
   t.equal(seen.length, 1)
@@ -96,14 +113,15 @@ t.test('a message is posted once to the Messages API of the account, signed in b
   })
 })
 
-t.test('with a messaging service it chooses the sender', async (t) => {
+t.test('with TWILIO_MESSAGING_SERVICE_SID the messaging service chooses the sender', async (t) => {
   const { url, seen } = await api(t, created)
   const service = `MG${'0123456789abcdef'.repeat(2)}`
-  t.equal(await outcome(twilioSms(config({ TWILIO_FROM: '', TWILIO_MESSAGING_SERVICE_SID: service }), to(url))(message)), 'accepted')
+  t.equal(await outcome(
+    twilioSms(config({ TWILIO_FROM: '', TWILIO_MESSAGING_SERVICE_SID: service }), to(url))(message)), 'accepted')
   t.strictSame(seen[0]?.form, { To: '+996555123456', MessagingServiceSid: service, Body: 'Marque: ваш код 012345' })
 })
 
-t.test('one sender serves many messages, at once too', async (t) => {
+t.test('one sender sends many messages, also at once', async (t) => {
   const { url, seen } = await api(t, ...Array.from({ length: 20 }, () => created))
   const send = twilioSms(config(), to(url))
   const numbers = Array.from({ length: 20 }, (_, n) => `+99655512${1000 + n}`)
@@ -111,29 +129,30 @@ t.test('one sender serves many messages, at once too', async (t) => {
   t.strictSame(seen.map(({ form }) => form.To).sort(), numbers)
 })
 
-t.test('a 2xx is accepted whatever its body, without waiting for it', async (t) => {
+t.test('a 2xx is accepted with any body, without waiting for the body', async (t) => {
   for (const behaviour of [
-    (response) => response.writeHead(201).end('<html>'), (response) => response.writeHead(202).end(), (response) => response.writeHead(201).write('{')
+    (response) => response.writeHead(201).end('<html>'), (response) => response.writeHead(202).end(),
+    (response) => response.writeHead(201).write('{')
   ] as Behaviour[]) {
     const { url } = await api(t, behaviour)
     t.equal(await outcome(twilioSms(config(), to(url))(message)), 'accepted')
   }
 })
 
-t.test('a number that no SMS reaches is told apart from all other refusals, none of which is tried again', async (t) => {
+t.test('numbers that no SMS reaches are distinguished from other refusals; nothing is tried again', async (t) => {
   for (const [status, code, expected] of [
     [400, 21211, 'unsupported'], // invalid
-    [400, 21214, 'unsupported'], // cannot be reached
-    [400, 21265, 'unsupported'], // a short code
-    [400, 21614, 'unsupported'], // no mobile number
-    [400, 21635, 'unsupported'], // a landline
+    [400, 21214, 'unsupported'], // unreachable
+    [400, 21265, 'unsupported'], // short code
+    [400, 21614, 'unsupported'], // not a mobile number
+    [400, 21635, 'unsupported'], // landline
     [401, 20003, 'refused'], // wrong token
-    [403, 21408, 'refused'], // the region is not enabled for the account
-    [400, 21212, 'refused'], // the sender is invalid
-    [400, 21606, 'refused'], // the sender takes no part in SMS
-    [400, 21608, 'refused'], // a trial account
-    [400, 21610, 'opted out'], // the person has texted STOP
-    [400, 21612, 'refused'], // no route between the two
+    [403, 21408, 'refused'], // region not enabled for the account
+    [400, 21212, 'refused'], // invalid sender
+    [400, 21606, 'refused'], // sender cannot send SMS
+    [400, 21608, 'refused'], // trial account
+    [400, 21610, 'opted out'], // the person texted STOP
+    [400, 21612, 'refused'], // no route from the sender to the number
     [429, 20429, 'refused'], // too many requests
     [404, 20404, 'refused'],
     [500, 20500, 'refused'],
@@ -145,17 +164,18 @@ t.test('a number that no SMS reaches is told apart from all other refusals, none
   }
 })
 
-t.test('an answer that is not the API\'s is a refusal', async (t) => {
+t.test('an error response that does not come from the API is a refusal', async (t) => {
   for (const [status, body] of [[502, '<html>bad gateway</html>'], [400, ''], [403, '{"code":"21211x"}'], [400, '[]'],
     [400, '{"type":"https://example.com","title":"Bad","status":400,"code":20001}']] as const) {
     const { url } = await api(t, (response) => response.writeHead(status).end(body))
     t.equal(await outcome(twilioSms(config(), to(url))(message)), 'refused', body)
   }
-  const { url } = await api(t, (response) => { response.writeHead(400, { 'content-length': '100' }).write('{', () => response.destroy()) })
-  t.equal(await outcome(twilioSms(config(), to(url))(message)), 'refused', 'a body that breaks off')
+  const { url } = await api(t,
+    (response) => { response.writeHead(400, { 'content-length': '100' }).write('{', () => response.destroy()) })
+  t.equal(await outcome(twilioSms(config(), to(url))(message)), 'refused', 'an incomplete body')
 })
 
-t.test('a redirect is a refusal: it is not followed', async (t) => {
+t.test('a redirect is a refusal and is not followed', async (t) => {
   for (const status of [301, 302, 303, 307, 308]) {
     const elsewhere = await api(t)
     const { url, seen } = await api(t, (response) => response.writeHead(status, { location: elsewhere.url }).end())
@@ -165,13 +185,14 @@ t.test('a redirect is a refusal: it is not followed', async (t) => {
   }
 })
 
-t.test('a message that found no connection is tried once more', async (t) => {
+t.test('a message without a connection is tried once more', async (t) => {
   const { url, seen } = await api(t, created)
   t.equal(await outcome(twilioSms(config(), to(url, unreachable('ECONNREFUSED')))(message)), 'accepted')
   t.equal(seen.length, 1)
   const nobody = `http://127.0.0.1:${await freePort()}`
   t.equal(await outcome(twilioSms(config(), to(nobody))(message)), 'refused')
-  t.equal(await outcome(twilioSms(config(), to(url, unreachable('ENOTFOUND'), unreachable('EAI_AGAIN')))(message)), 'refused', 'no third try')
+  t.equal(await outcome(twilioSms(config(), to(url, unreachable('ENOTFOUND'), unreachable('EAI_AGAIN')))(message)),
+    'refused', 'no third try')
   t.equal(seen.length, 1)
 })
 
@@ -181,13 +202,13 @@ t.test('a message that may have arrived is not sent again', async (t) => {
   t.equal(seen.length, 1)
 })
 
-t.test('no answer within SMS_TIMEOUT_MS leaves it uncertain', async (t) => {
+t.test('without a response within SMS_TIMEOUT_MS the outcome is uncertain', async (t) => {
   const { url, seen } = await api(t, hang)
   t.equal(await outcome(twilioSms(config({ SMS_TIMEOUT_MS: '100' }), to(url))(message)), 'uncertain')
   t.equal(seen.length, 1)
 })
 
-t.test('both tries together take SMS_TIMEOUT_MS', async (t) => {
+t.test('both tries together take at most SMS_TIMEOUT_MS', async (t) => {
   const { url } = await api(t, hang)
   const signals: Array<AbortSignal | null | undefined> = []
   const lose = [unreachable('ECONNREFUSED')]
@@ -197,21 +218,22 @@ t.test('both tries together take SMS_TIMEOUT_MS', async (t) => {
   })(message))
   t.equal(await sent, 'uncertain')
   t.equal(signals.length, 2)
-  t.equal(signals[0], signals[1], 'one limit for both')
+  t.equal(signals[0], signals[1], 'both tries share one timeout')
 })
 
-t.test('variables of Twilio\'s own that the service does not list change nothing', async (t) => {
+t.test('Twilio\'s own environment variables change nothing', async (t) => {
   const { url, seen } = await api(t, created)
   const before = { ...process.env }
   t.teardown(() => { process.env = before })
-  Object.assign(process.env, { TWILIO_EDGE: 'sydney', TWILIO_REGION: 'au1', TWILIO_LOG_LEVEL: 'debug', HTTP_PROXY: 'http://127.0.0.1:9' })
+  Object.assign(process.env,
+    { TWILIO_EDGE: 'sydney', TWILIO_REGION: 'au1', TWILIO_LOG_LEVEL: 'debug', HTTP_PROXY: 'http://127.0.0.1:9' })
   const written = t.capture(console, 'log')
   t.equal(await outcome(twilioSms(config(), to(url))(message)), 'accepted')
   t.equal(seen.length, 1)
   t.strictSame(written(), [])
 })
 
-t.test('no error of a sender shows the number, the text or the token', async (t) => {
+t.test('no error of the sender contains the number, the text or the token', async (t) => {
   const errors: unknown[] = []
   for (const behaviour of [error(400, 21211), error(400, 21610), error(500, 20500), hangUp]) {
     const { url } = await api(t, behaviour)
@@ -220,12 +242,14 @@ t.test('no error of a sender shows the number, the text or the token', async (t)
   t.equal(errors.length, 4)
   for (const error of errors) {
     const { message: words, cause } = error as Error
-    for (const confidential of [message.to, message.text, '012345', token]) t.notOk(`${words} ${String(cause)}`.includes(confidential))
+    for (const confidential of [message.to, message.text, '012345', token]) {
+      t.notOk(`${words} ${String(cause)}`.includes(confidential))
+    }
   }
-  t.equal((errors[1] as Error).message, 'Twilio answered 400, error 21610')
+  t.equal((errors[1] as Error).message, 'Twilio responded 400, error 21610')
 })
 
-t.test('SMS_PROVIDER=twilio sends by Twilio, to its own address', async (t) => {
+t.test('SMS_PROVIDER=twilio sends through Twilio, to its own URL', async (t) => {
   const uris: string[] = []
   const { fetch } = globalThis
   t.teardown(() => { globalThis.fetch = fetch })
@@ -237,7 +261,7 @@ t.test('SMS_PROVIDER=twilio sends by Twilio, to its own address', async (t) => {
   t.strictSame(uris, [`https://api.twilio.com/2010-04-01/Accounts/${account}/Messages.json`])
 })
 
-/** The whole service, whose messages go to a Messages API that behaves so. */
+/** The whole service, with a Messages API of the given behaviour. */
 async function serviceWith (t: Test, env: Record<string, string>, ...behaviours: Behaviour[]) {
   const { url, seen } = await api(t, ...behaviours)
   const all = { ...from, ...env }
@@ -245,7 +269,7 @@ async function serviceWith (t: Test, env: Record<string, string>, ...behaviours:
   return { ...service, seen }
 }
 
-t.test('over HTTP a code that Twilio sent signs in', async (t) => {
+t.test('over HTTP, a code that Twilio sends signs in', async (t) => {
   const service = await serviceWith(t, {}, created)
   const phone = newPhone('us')
   t.equal((await service.send(phone)).status, 200)
@@ -255,22 +279,23 @@ t.test('over HTTP a code that Twilio sent signs in', async (t) => {
   t.equal((await service.verify(phone, body.slice(-6))).status, 200)
 })
 
-t.test('over HTTP a bad number is 422 unsupported_phone and any other refusal 502; both leave nothing of the send', async (t) => {
-  const service = await serviceWith(t, { CODE_SENDS_PER_HOUR: '1', SMS_GUARD_BLOCK_SENDS: '2' }, error(400, 21614), error(400, 21408), created)
+t.test('over HTTP, a bad number is 422 and any other refusal 502; both undo the send', async (t) => {
+  const service = await serviceWith(t, { CODE_SENDS_PER_HOUR: '1', SMS_GUARD_BLOCK_SENDS: '2' }, error(400, 21614),
+    error(400, 21408), created)
   const phone = newPhone()
   t.strictSame(...problemOf(await service.send(phone), 422, 'Unprocessable Entity', 'unsupported_phone',
-    { errors: [{ field: '/phone', message: 'receives no messages: use another mobile number' }] }))
+    { errors: [{ field: '/phone', message: 'cannot receive messages: use another mobile number' }] }))
   t.strictSame(await service.redis.keys('phone-auth:code:*'), [])
   t.strictSame(...problemOf(await service.send(phone), 502, 'Bad Gateway', 'sms_failed'))
   t.strictSame(await service.redis.keys('phone-auth:code:*'), [])
-  t.equal((await service.send(phone)).status, 200, 'neither cooldown nor cap nor guard has counted them')
+  t.equal((await service.send(phone)).status, 200, 'cooldown, cap and pumping guard count neither of them')
   for (const { form } of service.seen) service.confidential.add((form.Body as string).slice(-6))
   t.match(service.log.map((line) => JSON.parse(line)).find(({ event }) => event === 'error'), {
-    status: 502, code: 'sms_failed', err: { message: 'Twilio answered 400, error 21408' }
+    status: 502, code: 'sms_failed', err: { message: 'Twilio responded 400, error 21408' }
   })
 })
 
-t.test('over HTTP no answer in time is 502, and code and cooldown stay', async (t) => {
+t.test('over HTTP, no response in time is 502, and code and cooldown stay', async (t) => {
   const service = await serviceWith(t, { SMS_TIMEOUT_MS: '200' }, hang)
   const phone = newPhone()
   t.strictSame(...problemOf(await service.send(phone), 502, 'Bad Gateway', 'sms_failed'))
