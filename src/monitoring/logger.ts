@@ -4,23 +4,27 @@ import { clientAddress } from '../http/client-ip.js'
 import { readTraceparent } from '../http/traceparent.js'
 import { maskPhone } from '../phone/markets.js'
 
-/** Long runs of digits are numbers or codes, long runs of base64url are tokens or keys. */
+/** Long runs of digits may be phone numbers or codes, long runs of base64url tokens or keys. */
 const secrets = /\+?\d(?:[ ()-]*\d){5,}|[A-Za-z0-9_+/-]{32,}={0,2}|eyJ[\w-]+(?:\.[\w-]*)*/g
 const scrub = (text: string) => text.replace(secrets, '•')
-/** In a stack the slashes are those of paths. */
+/** The slashes in a stack are those of paths, not of base64. */
 const scrubStack = (stack: string) => stack.split('/').map(scrub).join('/')
 
-/** Longest chain of causes that is followed, and how deep a value is shown. */
+/** Longest chain of causes that is followed, and the depth to which a value is shown. */
 const maxDepth = 5
 
 /**
- * What a log may show of an error: its type, its code and a scrubbed message and stack.
- * Drizzle puts SQL and parameters into the message, ioredis the arguments into fields: of a wrapped error only
- * the cause is shown, and no field is taken over.
+ * What a log may show of an error: its type and code, and its message and stack after scrubbing. Drizzle puts SQL and
+ * parameters into the message, ioredis puts arguments into fields: only the innermost cause is shown, without its
+ * fields.
  */
-export function serializeError (error: unknown): { type: string, code?: string | undefined, message?: string, stack?: string | undefined } {
+export function serializeError (
+  error: unknown
+): { type: string, code?: string | undefined, message?: string, stack?: string | undefined } {
   let root = error
-  for (let depth = 0; depth < maxDepth && root instanceof Error && root.cause instanceof Error; depth++) root = root.cause
+  for (let depth = 0; depth < maxDepth && root instanceof Error && root.cause instanceof Error; depth++) {
+    root = root.cause
+  }
   if (!(root instanceof Error)) return { type: typeof root }
   const { code } = root as NodeJS.ErrnoException
   return {
@@ -31,7 +35,7 @@ export function serializeError (error: unknown): { type: string, code?: string |
   }
 }
 
-/** What a line may show of any other value: text is scrubbed, however deep it lies, and no object of a class is shown. */
+/** What a line may show of any other value: text is scrubbed at every depth, and instances of classes are hidden. */
 function clean (value: unknown, depth = 0): unknown {
   if (typeof value === 'string') return scrub(value)
   if (typeof value !== 'object' || value === null) return value
@@ -43,8 +47,10 @@ function clean (value: unknown, depth = 0): unknown {
 }
 
 const uuid = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
-/** A client may name its request after a number or a code. */
-const cleanId = (id: unknown) => typeof id === 'string' && !uuid.test(id) ? id.replace(/(?<![A-Za-z0-9])\d{6,15}(?![A-Za-z0-9])/g, '•') : id
+/** A client may put a phone number or a code into its request id. */
+const cleanId = (id: unknown) => typeof id === 'string' && !uuid.test(id)
+  ? id.replace(/(?<![A-Za-z0-9])\d{6,15}(?![A-Za-z0-9])/g, '•')
+  : id
 
 const serializers = {
   err: serializeError,
@@ -57,12 +63,12 @@ const serializers = {
   res: () => undefined
 }
 
-/** Pino options: no request, reply or error reaches a line but through these serializers. */
+/** Pino options. Requests, replies and errors reach a line through these serializers only. */
 export function loggerOptions (level: string): LoggerOptions {
   return {
     level,
     hooks: {
-      // Without a message of its own a line would carry that of its error, past the serializers.
+      // In a line without a message, pino would show the message of the error, past the serializers.
       logMethod (args, method) {
         const [first, message] = args as [unknown, string | undefined]
         if (typeof first === 'string' || message !== undefined) return method.apply(this, args)
@@ -71,20 +77,24 @@ export function loggerOptions (level: string): LoggerOptions {
       }
     },
     formatters: {
-      log: (line) => Object.fromEntries(Object.entries(line).map(([name, value]) => [name, Object.hasOwn(serializers, name) ? value : clean(value)]))
+      log: (line) => Object.fromEntries(Object.entries(line)
+        .map(([name, value]) => [name, Object.hasOwn(serializers, name) ? value : clean(value)]))
     },
     serializers
   }
 }
 
 export type AuthEvent =
-  'code_sent' | 'sms_failed' | 'login' | 'wrong_code' | 'limit_hit' | 'guard_tripped' | 'daily_max_near' | 'test_phone' | 'logout' | 'account_deleted'
+  'code_sent' | 'sms_failed' | 'login' | 'wrong_code' | 'limit_hit' | 'guard_tripped' | 'daily_max_near' |
+  'test_phone' | 'logout' | 'account_deleted'
 const warnings = new Set<AuthEvent>(['guard_tripped', 'daily_max_near', 'test_phone'])
-/** Tells the log what happened to whom. */
+/** Logs an event of an account. */
 export type Audit = (event: AuthEvent, who: { userId?: number | undefined, phone?: string }, more?: object) => void
 
-/** One line for something that happened to an account; the number is masked here and nowhere else. */
-export function logEvent (request: FastifyRequest, event: AuthEvent, who: { userId?: number | undefined, phone?: string }, more: object = {}) {
+/** Logs one line for an event of an account. The phone number is masked here and nowhere else. */
+export function logEvent (
+  request: FastifyRequest, event: AuthEvent, who: { userId?: number | undefined, phone?: string }, more: object = {}
+) {
   request.log[warnings.has(event) ? 'warn' : 'info']({
     event,
     user_id: who.userId,
@@ -99,10 +109,12 @@ export function logEvent (request: FastifyRequest, event: AuthEvent, who: { user
 export type OutageLog = ReturnType<typeof outageLog>
 
 /**
- * Logs an outage of a dependency once, and its end once, however often it is asked. `describe` says what is wrong; another
- * description than before in the same outage is logged, too.
+ * Logs an outage of a dependency once, and its end once, however often either is reported. `describe` returns what is
+ * wrong, as the end of a sentence; each new description within one outage is logged, too.
  */
-export function outageLog (log: FastifyBaseLogger, dependency: string, describe: (error: unknown) => string = () => 'does not respond') {
+export function outageLog (
+  log: FastifyBaseLogger, dependency: string, describe: (error: unknown) => string = () => 'does not respond'
+) {
   const logged = new Set<string>()
   let cause: unknown
   return {

@@ -1,5 +1,5 @@
 import type { Redis } from '../../redis/connect.js'
-import { answerOf, redisScript } from '../../redis/script.js'
+import { replyOf, redisScript } from '../../redis/script.js'
 
 /** Ends of sessions in seconds since the epoch: a session that started at or before one is over. 0 stands for none. */
 export interface Revocation {
@@ -34,7 +34,7 @@ export function redisLogoutMarks (redis: Redis, ttlSeconds: number): LogoutMarks
       await leaveMark(`logout:${userId}`, lastLogin, ttlSeconds)
     },
     async find (userId) {
-      const [until, before] = (await answerOf(redis.get(`logout:${userId}`)) ?? '0 0').split(' ')
+      const [until, before] = (await replyOf(redis.get(`logout:${userId}`)) ?? '0 0').split(' ')
       return { until: Number(until), before: Number(before) }
     }
   }
