@@ -35,7 +35,7 @@ import { shedLoad } from './limits/in-flight.js'
 import problems, { refuseUnknownPath, sendProblem } from './plugins/error-handler.js'
 import rateLimit from './limits/by-ip.js'
 import redis from './plugins/redis.js'
-import { answerUnreadable } from './http/unreadable-requests.js'
+import { respondToUnreadable } from './http/unreadable-requests.js'
 import { profileRoutes } from './profile/index.js'
 import { addressesRepository } from './profile/repository.js'
 import { formats } from './http/schemas.js'
@@ -88,7 +88,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     serverFactory: (handle) => createServer(connections.guard(handle, (err) => {
       app.log.error({ event: 'error', err }, 'a request could not be handled, its connection is closed')
     })),
-    clientErrorHandler: (error, socket) => answerUnreadable(error, socket as Socket, connections.canRespond(socket as Socket)),
+    clientErrorHandler: (error, socket) => respondToUnreadable(error, socket as Socket, connections.canRespond(socket as Socket)),
     ajv: { customOptions: { coerceTypes: false, useDefaults: false, removeAdditional: false, allErrors: true, formats } }
   }).withTypeProvider<TypeBoxTypeProvider>()
 

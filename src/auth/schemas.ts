@@ -1,5 +1,5 @@
 import { Type } from 'typebox'
-import { answer, guarded, header, limited } from '../http/responses.js'
+import { answer, authenticated, header, limited } from '../http/responses.js'
 import { problems } from '../http/problems.js'
 import { defaultMarket, marketIds, markets } from '../phone/markets.js'
 import { LanguageSchema, MarketIdSchema, OpenLanguage, OpenMarket } from '../http/market-schemas.js'
@@ -148,7 +148,7 @@ export const logoutSchema = {
   summary: 'Sign out on every device',
   description: 'Every token of the account is dead from here on, also after the next login. No body is needed.',
   tags,
-  ...guarded,
+  ...authenticated,
   response: limited({
     200: answer(DoneSchema, 'Signed out.', { success: true, message: 'Signed out on every device.' }),
     ...problems(['bad_request', 'token_missing', 'invalid_token', 'payload_too_large', 'unsupported_media_type', 'rate_limited', 'unavailable'])
@@ -161,7 +161,7 @@ export const verifyTokenSchema = {
   description: 'The forward-auth endpoint. It answers any method, with any suffix to its path, and reads no body: whatever a ' +
     'request holds, the answer is 200, 401 or 503. A malformed `Authorization` is 401 here.',
   tags,
-  ...guarded,
+  ...authenticated,
   response: {
     200: answer(TokenCheckSchema, 'The token is good.',
       { valid: true, user_id: 19, market: 'kg' },

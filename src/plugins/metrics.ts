@@ -8,25 +8,25 @@ import { histogram } from '../monitoring/histogram.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** The metrics of this process; CONTRACT, section 3: METRICS_PORT. */
+    /** The metrics of this process (CONTRACT, section 3, METRICS_PORT). */
     metrics: Registry
-    /** Counts one statement of the active check: how many users it asked about, and how many seconds it took. */
+    /** Counts one statement of the active check, with its number of users and its duration in seconds. */
     countActiveCheck: (users: number, seconds: number) => void
-    /** One line of the log and one count for something that happened to an account. */
-    audit: (request: FastifyRequest, ...happened: Parameters<Audit>) => void
+    /** Logs and counts an event of an account. */
+    audit: (request: FastifyRequest, ...event: Parameters<Audit>) => void
   }
 }
 
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
 
-/** What anybody can make up must make no series: other methods count as one, and so do all unknown paths. */
+/** Clients choose method and path: map unknown ones to one label value, because each value is a series. */
 const methods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 const unknown = 'unknown'
 
-/** prom-client has them as gauges, under names that only counters may have. */
+/** Gauges of prom-client with the suffix _total, which is reserved for counters. */
 const misnamed = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total']
 
-/** The refusals of a limit by the code of their answer. */
+/** The problem code with which each limit refuses. */
 const limits = {
   address: 'rate_limited',
   guesses: 'rate_limited',
@@ -42,7 +42,7 @@ const scopes = ['client', 'block', 'market', 'daily']
 interface Details { limit: keyof typeof limits, reason: string, scope: string, mode: string }
 
 interface Options {
-  /** 0: nothing is measured. */
+  /** 0: neither HTTP requests nor the Node.js process are measured. */
   metricsPort: number
 }
 
@@ -51,21 +51,35 @@ export default fp<Options>(async (app, { metricsPort }) => {
   const registers = [registry]
   app.decorate('metrics', registry)
 
-  const sent = new Counter({ name: 'phone_auth_codes_sent_total', help: 'Codes handed to the SMS provider', labelNames: ['market'], registers })
-  const verified = new Counter({ name: 'phone_auth_codes_verified_total', help: 'Codes traded for a token', labelNames: ['market'], registers })
+  const sent = new Counter({
+    name: 'phone_auth_codes_sent_total', help: 'Codes handed to a provider', labelNames: ['market'], registers
+  })
+  const verified = new Counter({
+    name: 'phone_auth_codes_verified_total', help: 'Codes exchanged for a token', labelNames: ['market'], registers
+  })
   const refused = new Counter({
-    name: 'phone_auth_refused_total', help: 'Sends and verifications refused', labelNames: ['reason', 'market'], registers
+    name: 'phone_auth_refused_total',
+    help: 'Refused sends and verifications',
+    labelNames: ['reason', 'market'],
+    registers
   })
-  const guarded = new Counter({
-    name: 'phone_auth_sms_guard_total', help: 'Decisions of the pumping guard against a send', labelNames: ['scope', 'market', 'mode'], registers
+  const guardDecisions = new Counter({
+    name: 'phone_auth_sms_guard_total',
+    help: 'Decisions of the pumping guard against a send',
+    labelNames: ['scope', 'market', 'mode'],
+    registers
   })
-  // A counter that begins with its first event hides that event from rate() and increase().
-  const reasons = [...new Set(Object.values(limits)), 'invalid_code', 'sms_failed', 'opted_out', 'unsupported_phone', 'sms_guard']
+  // rate() and increase() do not see the first event of a series that begins with it, so each series begins at 0.
+  const reasons = [
+    ...new Set(Object.values(limits)), 'invalid_code', 'sms_failed', 'opted_out', 'unsupported_phone', 'sms_guard'
+  ]
   for (const reason of reasons) for (const market of [...marketIds, unknown]) refused.inc({ reason, market }, 0)
   for (const market of marketIds) {
     sent.inc({ market }, 0)
     verified.inc({ market }, 0)
-    for (const scope of scopes) for (const mode of ['enforce', 'observe']) guarded.inc({ scope, market, mode }, 0)
+    for (const scope of scopes) {
+      for (const mode of ['enforce', 'observe']) guardDecisions.inc({ scope, market, mode }, 0)
+    }
   }
   const count: Partial<Record<AuthEvent, (market: string, more: Details) => void>> = {
     code_sent: (market) => sent.inc({ market }),
@@ -74,7 +88,7 @@ export default fp<Options>(async (app, { metricsPort }) => {
     sms_failed: (market, { reason }) => refused.inc({ reason, market }),
     limit_hit: (market, { limit }) => refused.inc({ reason: limits[limit], market }),
     guard_tripped (market, { scope, mode }) {
-      guarded.inc({ scope, market, mode })
+      guardDecisions.inc({ scope, market, mode })
       if (mode === 'enforce') refused.inc({ reason: 'sms_guard', market })
     }
   }
@@ -84,7 +98,9 @@ export default fp<Options>(async (app, { metricsPort }) => {
   })
 
   const batchUsers = histogram(registry, {
-    name: 'phone_auth_active_check_users', help: 'Users asked about in one statement of the active check', buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
+    name: 'phone_auth_active_check_users',
+    help: 'Users in one statement of the active check',
+    buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
   })()
   const batchSeconds = histogram(registry, {
     name: 'phone_auth_active_check_seconds', help: 'Duration of a statement of the active check', buckets: seconds
@@ -96,15 +112,17 @@ export default fp<Options>(async (app, { metricsPort }) => {
 
   const { pools } = app.db
   const sum = (count: (pool: typeof pools[number]) => number) => pools.reduce((total, pool) => total + count(pool), 0)
-  // A gauge reads its figure when it is asked for; registering it is all that is needed.
-  const gauge = (name: string, help: string, read: () => number) => new Gauge({ name, help, registers, collect () { this.set(read()) } })
+  // A gauge registers itself and reads its value at each scrape.
+  const gauge = (name: string, help: string, read: () => number) =>
+    new Gauge({ name, help, registers, collect () { this.set(read()) } })
   gauge('phone_auth_database_connections', 'Open connections to PostgreSQL', () => sum((pool) => pool.totalCount))
-  gauge('phone_auth_database_connections_idle', 'Connections to PostgreSQL that nobody uses', () => sum((pool) => pool.idleCount))
+  gauge('phone_auth_database_connections_idle', 'Idle connections to PostgreSQL', () => sum((pool) => pool.idleCount))
   gauge('phone_auth_database_connections_max', 'DATABASE_POOL_MAX', () => sum((pool) => pool.options.max))
-  gauge('phone_auth_database_waiting', 'Statements and transactions that wait for a connection', () => sum((pool) => pool.waitingCount) + app.db.transactions.waitingCount())
+  gauge('phone_auth_database_waiting', 'Statements and transactions that wait for a connection',
+    () => sum((pool) => pool.waitingCount) + app.db.transactions.waitingCount())
   registry.registerMetric(new Gauge({
     name: 'phone_auth_dependency_up',
-    help: '1 while PostgreSQL responds, or Redis takes writes; of several workers the worst counts',
+    help: '1 while PostgreSQL responds, or Redis accepts writes; the lowest value of all workers',
     labelNames: ['dependency'],
     aggregator: 'min',
     registers: [],
@@ -115,7 +133,7 @@ export default fp<Options>(async (app, { metricsPort }) => {
   }))
   registry.registerMetric(new Gauge({
     name: 'phone_auth_redis_unavailable',
-    help: '1 for the reason for which Redis is unavailable',
+    help: '1 for the reason why Redis is unavailable',
     labelNames: ['reason'],
     aggregator: 'max',
     registers: [],
@@ -125,7 +143,7 @@ export default fp<Options>(async (app, { metricsPort }) => {
     }
   }))
 
-  // Workers of one process run the same code: their sum would say nothing.
+  // All workers run the same code: a sum over them has no meaning.
   const build = new Gauge({
     name: 'phone_auth_build_info',
     help: '1, with the version of the service and of Node',
@@ -139,8 +157,12 @@ export default fp<Options>(async (app, { metricsPort }) => {
   collectDefaultMetrics({ register: registry })
   for (const name of misnamed) registry.removeSingleMetric(name)
 
-  const series = histogram(registry, { name: 'phone_auth_http_request_seconds', help: 'Requests by route, method and status', buckets: seconds })
-  const internalErrors = new Counter({ name: 'phone_auth_internal_errors_total', help: 'Responses of 500: bugs', registers })
+  const series = histogram(registry, {
+    name: 'phone_auth_http_request_seconds', help: 'Requests by route, method and status', buckets: seconds
+  })
+  const internalErrors = new Counter({
+    name: 'phone_auth_internal_errors_total', help: 'Responses of 500: bugs', registers
+  })
   const routes = new Map<string, Map<string, Map<number, (value: number) => void>>>()
   app.addHook('onResponse', (request, reply, done) => {
     const route = request.routeOptions.url ?? unknown
@@ -153,7 +175,7 @@ export default fp<Options>(async (app, { metricsPort }) => {
   })
 }, { name: 'metrics', dependencies: ['database', 'redis'] })
 
-/** What a map holds under a key; made where there is nothing yet. */
+/** Returns the value under a key of a map; makes and stores a missing one. */
 function within<Key, Value> (map: Map<Key, Value>, key: Key, make: () => Value): Value {
   let value = map.get(key)
   if (value === undefined) map.set(key, value = make())

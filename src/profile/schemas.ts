@@ -1,5 +1,5 @@
 import { Type, type Static } from 'typebox'
-import { answer, guarded, header, limited } from '../http/responses.js'
+import { answer, authenticated, header, limited } from '../http/responses.js'
 import { problems } from '../http/problems.js'
 import { done, DoneSchema, Int32, Nullable, OptionalText, RequiredText, success, Timestamp } from '../http/schemas.js'
 import type { Address, AddressFields } from './repository.js'
@@ -97,7 +97,7 @@ export const listAddressesSchema = {
   summary: 'List the addresses',
   description: 'All of them, 50 at most.',
   tags,
-  ...guarded,
+  ...authenticated,
   response: {
     200: answer(AddressListSchema,
       'The default first, then the newest.', { success: true, addresses: [exampleAddress], total: 1 }),
@@ -110,7 +110,7 @@ export const createAddressSchema = {
   summary: 'Add an address',
   description: 'The first one becomes the default; the country is that of the market where it is missing.',
   tags,
-  ...guarded,
+  ...authenticated,
   body: NewAddressSchema,
   response: limited({
     201: answer(ChangedAddressSchema, 'Added.', { success: true, message: 'Address added.', address: exampleAddress },
@@ -124,7 +124,7 @@ export const getAddressSchema = {
   summary: 'Read an address',
   description: 'Those of other people are not found.',
   tags,
-  ...guarded,
+  ...authenticated,
   ...byId,
   response: { 200: answer(OneAddressSchema, 'The address.', { success: true, address: exampleAddress }), ...problems([...refusals, 'not_found']) }
 }
@@ -133,7 +133,7 @@ const updated = {
   summary: 'Change an address',
   description: 'What the body does not name stays as it is, under PUT and PATCH alike. A new default takes it from the old one.',
   tags,
-  ...guarded,
+  ...authenticated,
   ...byId,
   body: AddressChangesSchema,
   response: limited({
@@ -150,7 +150,7 @@ export const deleteAddressSchema = {
   summary: 'Delete an address',
   description: 'The default goes to the newest one that is left.',
   tags,
-  ...guarded,
+  ...authenticated,
   ...byId,
   response: limited({
     200: answer(DoneSchema, 'Deleted.', { success: true, message: 'Address deleted.' }),

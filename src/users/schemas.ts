@@ -1,5 +1,5 @@
 import { Type, type Static } from 'typebox'
-import { answer, guarded, limited } from '../http/responses.js'
+import { answer, authenticated, limited } from '../http/responses.js'
 import { problems } from '../http/problems.js'
 import { formatPhone, isLanguage, marketOf, markets } from '../phone/markets.js'
 import { LanguageSchema, OpenLanguage, OpenMarket } from '../http/market-schemas.js'
@@ -50,7 +50,7 @@ export const getUserSchema = {
   summary: 'Read the account',
   description: 'What the row does not say, such as the currency, comes from the market.',
   tags,
-  ...guarded,
+  ...authenticated,
   response: {
     200: answer(UserSchema, 'The account.', exampleUser),
     ...problems(['bad_request', 'token_missing', 'invalid_token', 'rate_limited', 'unavailable'])
@@ -62,7 +62,7 @@ export const patchUserSchema = {
   summary: 'Change the account',
   description: 'What the body does not name stays as it is.',
   tags,
-  ...guarded,
+  ...authenticated,
   body: Type.Object({
     full_name: Type.Optional(Nullable(RequiredText(255, 'Null removes it.'))),
     profile_image_url: Type.Optional(Nullable(Type.String({
@@ -82,7 +82,7 @@ export const deleteUserSchema = {
   summary: 'Delete the account',
   description: 'The account, its addresses and its pending code are gone, and every token of it is dead.',
   tags,
-  ...guarded,
+  ...authenticated,
   response: limited({
     204: answer(Type.Null(), 'Deleted.'),
     ...problems(['bad_request', 'token_missing', 'invalid_token', 'account_in_use', 'payload_too_large', 'unsupported_media_type',
