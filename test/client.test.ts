@@ -11,7 +11,7 @@ import { newPhone, testService } from './helpers/service.js'
 const run = promisify(execFile)
 const bin = (path: string) => join('node_modules', path)
 
-/** What the README leaves to its reader, and what the types have to say. */
+/** The code around the example of the README, and uses that must or must not compile. */
 const before = `import { once } from 'node:events'
 const phone = process.argv[2] as string
 const ask = async () => String((await once(process.stdin, 'data'))[0])
@@ -34,20 +34,27 @@ process.stdout.write(JSON.stringify({ isNew, market, me: me.data?.phone_number, 
 process.stdin.destroy()
 `
 
-t.test('the client that the README shows is generated, compiles under strict and signs in', { timeout: 90_000 }, async (t) => {
-  const [, lines] = /### A typed client[\s\S]*?```ts\n([\s\S]*?)```/.exec(readFileSync('README.md', 'utf8')) as unknown as [string, string]
+t.test('the typed client of the README compiles under strict and signs in', { timeout: 90_000 }, async (t) => {
+  const readme = readFileSync('README.md', 'utf8')
+  const [, lines] = /### A typed client[\s\S]*?```ts\n([\s\S]*?)```/.exec(readme) as unknown as [string, string]
   t.equal(lines.trim().split('\n').length, 5)
-  // Here, where the packages are found.
+  // A folder below this one, where Node finds the packages.
   await mkdir('build', { recursive: true })
   const folder = await mkdtemp('build/client-')
   t.teardown(() => rm(folder, { recursive: true }))
   const service = await testService(t)
 
-  await run(process.execPath, [bin('openapi-typescript/bin/cli.js'), 'openapi.json', '-o', join(folder, 'phone-auth.d.ts')])
+  await run(
+    process.execPath, [bin('openapi-typescript/bin/cli.js'), 'openapi.json', '-o', join(folder, 'phone-auth.d.ts')]
+  )
   await writeFile(join(folder, 'package.json'), '{ "type": "module" }')
   await writeFile(join(folder, 'login.ts'), before + lines.replace('http://localhost:3000', service.url) + after)
-  const strict = ['--strict', '--exactOptionalPropertyTypes', '--noUncheckedIndexedAccess', '--module', 'nodenext', '--target', 'es2023', '--types', 'node']
-  await run(process.execPath, [bin('typescript/bin/tsc'), ...strict, '--skipLibCheck', join(folder, 'login.ts')]).catch(({ stdout }) => t.fail(stdout))
+  const strict = [
+    '--strict', '--exactOptionalPropertyTypes', '--noUncheckedIndexedAccess', '--module', 'nodenext', '--target',
+    'es2023', '--types', 'node'
+  ]
+  await run(process.execPath, [bin('typescript/bin/tsc'), ...strict, '--skipLibCheck', join(folder, 'login.ts')])
+    .catch(({ stdout }) => t.fail(stdout))
 
   const phone = newPhone()
   const program = spawn(process.execPath, [join(folder, 'login.js'), phone], { stdio: ['pipe', 'pipe', 'inherit'] })

@@ -6,7 +6,7 @@ import t, { type Test } from 'tap'
 import { SmsRefused } from '../src/messages/index.js'
 import { freePort } from './helpers/free-port.js'
 import { head, rawRequest } from './helpers/raw.js'
-import { newPhone, testService, type Answer, type Json } from './helpers/service.js'
+import { newPhone, testService, type TestResponse, type Json } from './helpers/service.js'
 
 const send = '/api/v1/auth/send-verification'
 const verify = '/api/v1/auth/verify-code'
@@ -14,7 +14,7 @@ const me = '/api/v1/users/me'
 const addresses = '/api/v1/profile/addresses'
 
 /** Asserts that an answer is problem details and nothing else: `extras` are the members beside the usual ones. */
-function isProblem (t: Test, { status, headers, body }: Answer, expected: { status: number, code: string }, extras: object = {}) {
+function isProblem (t: Test, { status, headers, body }: TestResponse, expected: { status: number, code: string }, extras: object = {}) {
   t.match(headers.get('content-type'), /^application\/problem\+json(; charset=utf-8)?$/)
   t.strictSame(body, {
     type: 'about:blank',
@@ -31,7 +31,7 @@ function isProblem (t: Test, { status, headers, body }: Answer, expected: { stat
   t.match(headers.get('cache-control'), 'no-store')
 }
 
-const fields = ({ body }: Answer) => (body.errors as Array<{ field: string }>).map(({ field }) => field)
+const fields = ({ body }: TestResponse) => (body.errors as Array<{ field: string }>).map(({ field }) => field)
 /** A body as bytes that are no string, posted as JSON. */
 const postBytes = (path: string, body: Buffer) =>
   Buffer.concat([Buffer.from(head(`POST ${path}`, 'Content-Type: application/json', `Content-Length: ${body.length}`)), body])

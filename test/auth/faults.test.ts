@@ -5,12 +5,12 @@ import { SmsRefused } from '../../src/messages/index.js'
 import { migrate } from '../../src/db/migrate.js'
 import { problem } from '../../src/http/problems.js'
 import { isDatabaseUnavailable } from '../../src/db/errors.js'
-import { problemOf, wrongCode } from '../helpers/answers.js'
+import { problemOf, wrongCode } from '../helpers/responses.js'
 import { holdLock } from '../helpers/locks.js'
 import { startProxy } from '../helpers/proxy.js'
 import { smsWebhook, startService, until } from '../helpers/server-process.js'
 import { startRedis, startTestPostgres } from '../helpers/servers.js'
-import { client, newPhone, productionEnv, testDatabase, testRedis, testService, type Answer, type Json, type Service } from '../helpers/service.js'
+import { client, newPhone, productionEnv, testDatabase, testRedis, testService, type TestResponse, type Json, type Service } from '../helpers/service.js'
 
 /** A PostgreSQL of the test's own, which it may stop. */
 async function ownPostgres (t: Test) {
@@ -44,14 +44,14 @@ async function ownRedis (t: Test) {
 }
 
 /** A client's way is to try again after a 503, until it gets another answer. */
-async function tryAgain (call: () => Promise<Answer>): Promise<Answer> {
+async function tryAgain (call: () => Promise<TestResponse>): Promise<TestResponse> {
   let answer = await call()
   await until(async () => answer.status !== 503 || (answer = await call()).status !== 503)
   return answer
 }
 
 /** 503 with Retry-After, within two seconds or a little more, and with no word about credentials. */
-async function isUnavailable (t: Test, call: () => Promise<Answer>, title: string) {
+async function isUnavailable (t: Test, call: () => Promise<TestResponse>, title: string) {
   const start = Date.now()
   const answer = await call()
   t.strictSame(...problemOf(answer, 503, 'Service Unavailable', 'unavailable', { retry_after: 2 }), title)
@@ -194,13 +194,13 @@ t.test('a connection that PostgreSQL ends at the moment when a transaction takes
   await lock.isAwaited()
   // It waits for the only connection, and takes it while pg still reads what came in one piece with the answer before.
   const transaction = service.app.db.atomically(async () => {})
-  proxy.appendToAnswers(terminated)
+  proxy.appendToResponses(terminated)
 
   await lock.release()
 
   await t.rejects(transaction)
   t.equal((await check).status, 200)
-  proxy.appendToAnswers(undefined)
+  proxy.appendToResponses(undefined)
   t.equal((await tryAgain(() => service.request('GET', '/auth/verify-token', { token }))).status, 200)
 })
 

@@ -4,7 +4,7 @@ import { connect } from 'node:net'
 import t, { type Test } from 'tap'
 import { Compile } from 'typebox/compile'
 import { ProblemSchema } from '../../src/http/problems.js'
-import { raw, type RawAnswer } from '../helpers/raw.js'
+import { raw, type RawResponse } from '../helpers/raw.js'
 import { newPhone, testService, type Service } from '../helpers/service.js'
 
 const problemDetails = Compile(ProblemSchema)
@@ -14,7 +14,7 @@ const codes = ['bad_request', 'invalid_code', 'token_missing', 'invalid_token', 
   'unsupported_media_type', 'headers_too_large', 'invalid_request', 'unsupported_phone', 'opted_out', 'resend_too_soon', 'too_many_sends', 'rate_limited']
 
 /** What keeps an answer from being the problem details of CONTRACT.md; undefined where nothing does. */
-function flaw (answer: RawAnswer | undefined, status: number, code: string, isHead = false): string | undefined {
+function flaw (answer: RawResponse | undefined, status: number, code: string, isHead = false): string | undefined {
   if (answer?.status !== status) return `answered ${answer?.status ?? 'nothing'} ${answer?.text ?? ''}`
   if (!/^application\/problem\+json(?:; charset=utf-8)?$/.test(answer.headers['content-type'] ?? '')) return `is ${answer.headers['content-type']}`
   if (isHead) return answer.text === '' ? undefined : 'has a body'
@@ -26,7 +26,7 @@ function flaw (answer: RawAnswer | undefined, status: number, code: string, isHe
   return undefined
 }
 
-const isProblem = (t: Test, answer: RawAnswer | undefined, status: number, code: string, attack: string) =>
+const isProblem = (t: Test, answer: RawResponse | undefined, status: number, code: string, attack: string) =>
   t.equal(flaw(answer, status, code), undefined, attack)
 
 interface Parts { method?: string, path?: string, headers?: string[], body?: string | Buffer, version?: string }
@@ -409,7 +409,7 @@ t.test('the gateway\'s endpoint answers 200, 401 or 503 and nothing else to all 
 
 const origin = 'https://app.example.com'
 const preflight = (path: string, from = origin) => bytes({ method: 'OPTIONS', path, headers: [`Origin: ${from}`, 'Access-Control-Request-Method: PATCH', 'Access-Control-Request-Headers: authorization,content-type', 'X-Request-Id: from-a-browser'] })
-const corsHeaders = (answer: RawAnswer | undefined) => Object.keys(answer?.headers ?? {}).filter((name) => name.startsWith('access-control-'))
+const corsHeaders = (answer: RawResponse | undefined) => Object.keys(answer?.headers ?? {}).filter((name) => name.startsWith('access-control-'))
 
 t.test('CORS is closed unless CORS_ORIGINS opens it: no header, no preflight', async (t) => {
   const service = await testService(t)
@@ -455,7 +455,7 @@ t.test('CORS_ORIGINS opens it to these origins alone, errors and preflights incl
     t.match(answer?.headers.vary, /Origin/, status)
     t.strictSame(answer?.headers['access-control-expose-headers']?.split(', '), exposed, status)
   }
-  let limited: RawAnswer | undefined
+  let limited: RawResponse | undefined
   for (let i = 0; i < 45 && limited?.status !== 429; i++) limited = await raw(service, post('{}', [json, ...from]))
   t.equal(limited?.status, 429)
   for (const name of ['retry-after', 'ratelimit-limit', 'ratelimit-remaining', 'ratelimit-reset']) {

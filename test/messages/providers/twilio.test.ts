@@ -6,7 +6,7 @@ import t, { type Test } from 'tap'
 import { smsSender, SmsOptedOut, SmsRefused, SmsUncertain, SmsUnsupported, type SmsMessage } from '../../../src/messages/index.js'
 import { twilioSms } from '../../../src/messages/providers/twilio.js'
 import { loadConfig } from '../../../src/config/index.js'
-import { problemOf } from '../../helpers/answers.js'
+import { problemOf } from '../../helpers/responses.js'
 import { freePort } from '../../helpers/free-port.js'
 import { newPhone, testService } from '../../helpers/service.js'
 
