@@ -5,7 +5,7 @@ import { ratio, type Row } from './harness/table.js'
 
 const addressesEach = 5
 
-/** The list of a user's addresses over HTTP beside its SQL alone. */
+/** The list of a user's addresses over HTTP, compared with its SQL alone. */
 export async function addresses (stores: Stores): Promise<Row[]> {
   const seeded = await stores.seed(usersSeeded, addressesEach)
   const { env, users } = seeded

@@ -12,14 +12,14 @@ import { ratio, type Row } from './harness/table.js'
 
 const connections = 256
 const loadSeconds = 60
-/** The end of the load, in which the memory should not grow. */
+/** The last part of the load, in which the memory should not grow. */
 const watchedMs = 30_000
 const idleMs = 2000
 
 /** The resident memory of a process in MiB. */
 const rss = ({ pid }: ChildProcess) => Number(execFileSync('ps', ['-o', 'rss=', '-p', String(pid)])) / 1024
 
-/** What a process takes up: its start, its memory, its packages, each beside a hello-world of Fastify. */
+/** The costs of a process: start, memory and packages, each compared with a hello-world of Fastify. */
 export async function footprint (stores: Stores): Promise<Row[]> {
   const seeded = await stores.seed(usersSeeded)
   const service = { ...serviceProgram(seeded.env), loadPath: '/auth/verify-token' }

@@ -13,7 +13,7 @@ const fewNumbers = 1000
 const manyNumbers = 200_000
 const numbersAtOnce = 500
 
-/** How latency grows with users, and Redis with numbers that have a pending code. */
+/** How latency grows with the number of users, and Redis memory with the number of live codes. */
 export async function growth (stores: Stores): Promise<Row[]> {
   const bytesPerUser: number[] = []
   const contender = async (users: number) => {
@@ -44,7 +44,7 @@ async function bytesPerNumber (redis: Redis): Promise<Row[]> {
         codes.issue(phoneKey('secret', `+${firstPhone + numbers++}`), { nonce: newNonce(), digest }, Date.now())))
     }
   }
-  // The script and the buffers of the connection are no number's.
+  // The script and the buffers of the connection belong to no phone number.
   await issue(numbersAtOnce)
   await redis.flushdb()
   numbers = 0

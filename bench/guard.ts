@@ -4,7 +4,7 @@ import { inTurn, rates, serving, type Contender } from './harness/measure.js'
 import { usersSeeded, type Stores } from './harness/stores.js'
 import { figure, ratio, type Row } from './harness/table.js'
 
-/** The guarded route beside the same reply with no check, or another one. */
+/** The authenticated route compared with the same response without a check, or with another check. */
 export async function guard (stores: Stores): Promise<Row[]> {
   const seeded = await stores.seed(usersSeeded)
   const { env, issuedAt } = seeded
@@ -32,7 +32,7 @@ export async function guard (stores: Stores): Promise<Row[]> {
     ratio('guarded ÷ own hook without the check', '/s', '≥ 0.90', rates(runs.guarded), rates(runs.unchecked)),
     ratio('guarded ÷ one prepared query a request', '/s', '≥ 1.7', rates(runs.guarded), rates(runs.oneQuery)),
     figure('SQL statements a guarded request', '', '≤ 0.1', statementsEach),
-    // Near 1 it would be the load that is measured.
+    // Near 1 the bench would measure the load generator.
     figure('share of the time the load was busy, plain', '', '< 1', runs.plain.map(({ busy }) => busy))
   ]
 }

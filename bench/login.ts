@@ -6,7 +6,7 @@ import { inTurn, looping, rates, type Round } from './harness/measure.js'
 import { firstPhone, usersSeeded, type Stores } from './harness/stores.js'
 import { figure, ratio, type Row } from './harness/table.js'
 
-/** Full logins of known numbers over HTTP beside what they ask of the stores alone. */
+/** Full logins of known numbers over HTTP, compared with their statements and commands alone. */
 export async function login (stores: Stores): Promise<Row[]> {
   const { env, users } = await stores.seed(usersSeeded)
   const load = await startChild('harness/login-load', { users, firstPhone })
@@ -30,7 +30,7 @@ export async function login (stores: Stores): Promise<Row[]> {
       }
     },
     storesOnly: looping('servers/login-stores', env, { users, firstPhone })
-  }, { before: () => redis.flushdb() }) // or the cooldown of the numbers of the round before would be met
+  }, { before: () => redis.flushdb() }) // ends the cooldown of the numbers of the previous round
   return [
     ratio('logins (send, SMS, verify) ÷ stores only', '/s', '≥ 0.45', rates(http), rates(storesOnly)),
     figure('SQL statements a login', '', '', statementsEach),

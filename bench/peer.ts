@@ -3,7 +3,7 @@ import { inTurn, rates, serving } from './harness/measure.js'
 import { usersSeeded, type Stores } from './harness/stores.js'
 import { ratio, type Row } from './harness/table.js'
 
-/** The guarded route beside the same written by hand on Express. */
+/** The authenticated route compared with the same route written by hand on Express. */
 export async function peer (stores: Stores): Promise<Row[]> {
   const seeded = await stores.seed(usersSeeded)
   const load = await startLoad('/auth/verify-token', seeded)

@@ -9,7 +9,7 @@ import { login } from './login.js'
 import { peer } from './peer.js'
 import { workers } from './workers.js'
 
-/* npm run bench: all of these in turn, or those that are named: npm run bench -- guard */
+/* npm run bench: all benches in turn, or only the named ones: npm run bench -- guard */
 const benches: Record<string, (stores: Stores) => Promise<Row[]>> = {
   guard, peer, addresses, login, growth, footprint, workers
 }

@@ -4,10 +4,10 @@ import { serviceProgram, startUp } from './harness/programs.js'
 import { usersSeeded, type Stores } from './harness/stores.js'
 import { ratio, type Row } from './harness/table.js'
 
-/** Each of two workers has to get warm and to know the tokens, with half of the load. */
+/** Each of the two workers must warm up and fill its token cache, with half of the load. */
 const warmupTurns = 12
 
-/** What a second worker process brings, on whatever cores the load and the stores leave. */
+/** The gain of a second worker process, on the cores that the load and the stores leave free. */
 export async function workers (stores: Stores): Promise<Row[]> {
   const seeded = await stores.seed(usersSeeded)
   const load = await startLoad('/auth/verify-token', seeded)

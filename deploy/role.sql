@@ -1,5 +1,5 @@
--- Makes the role of the service, or renews its password and rights: psql --set=ON_ERROR_STOP=1 --file=deploy/role.sql, as the
--- owner of the tables, after the migration. SERVICE_PASSWORD is in the environment.
+-- Creates the role of the service, or renews its password and rights. Run as the owner of the tables, after the migration,
+-- with SERVICE_PASSWORD in the environment: psql --set=ON_ERROR_STOP=1 --file=deploy/role.sql
 \getenv password SERVICE_PASSWORD
 SELECT 'CREATE ROLE phone_auth LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'phone_auth') \gexec
 ALTER ROLE phone_auth PASSWORD :'password';

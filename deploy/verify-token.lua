@@ -1,11 +1,11 @@
--- Asks phone-auth whose token a request carries: lets it through as this user's, or answers as phone-auth did.
+-- Asks phone-auth whose token a request has. Adds the user to the request, or sends the response of phone-auth.
 
 local function ask (txn)
   local sent = txn.http:req_get_headers()
   local headers = { host = { "phone-auth" } }
   if sent["authorization"] then
     headers["authorization"] = {}
-    -- All of them: two are malformed, whichever of the two is good.
+    -- All values: two Authorization headers are malformed, even if one of them is valid.
     for i = 0, #sent["authorization"] do table.insert(headers["authorization"], sent["authorization"][i]) end
   end
   return core.httpclient():get { url = "http://phone-auth/auth/verify-token", dst = "abns@verify-token", headers = headers, timeout = 5000 }

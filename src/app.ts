@@ -22,7 +22,7 @@ import { noStore } from './http/no-store.js'
 import { problem } from './http/problems.js'
 import { serverOptions } from './http/server-options.js'
 import { createServer } from './http/server.js'
-import { answerUnreadable } from './http/unreadable-requests.js'
+import { respondToUnreadable } from './http/unreadable-requests.js'
 import { connectionLimits } from './limits/by-connection.js'
 import rateLimit from './limits/by-ip.js'
 import limitUser from './limits/by-user.js'
@@ -71,7 +71,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
     serverFactory: (handle) => createServer(connections.guard(handle, (err) => {
       app.log.error({ event: 'error', err }, 'a request could not be handled, its connection is closed')
     })),
-    clientErrorHandler: (error, socket) => answerUnreadable(error, socket as Socket, connections.canRespond(socket as Socket))
+    clientErrorHandler: (error, socket) => respondToUnreadable(error, socket as Socket, connections.canRespond(socket as Socket))
   }).withTypeProvider<TypeBoxTypeProvider>()
 
   for (const method of http.METHODS) {

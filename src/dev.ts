@@ -10,16 +10,17 @@ import { explain, fail } from './process/startup-errors.js'
 
 const dataDir = '.data/postgres'
 
-/** Before the service listens there is nothing to finish; the database ends along with this process. */
-const leave = () => process.exit(0)
+/** Before the service listens, a signal has nothing to wait for. The database ends with this process. */
+const exit = () => process.exit(0)
 const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
-for (const signal of stopSignals) process.once(signal, leave)
+for (const signal of stopSignals) process.once(signal, exit)
 
-/** Where it listens and what to try next. */
+/** The text that says where the service listens and what to try next. */
 function welcome ({ host, metricsPort, redisUrl }: Config, port: number, database = 'DATABASE_URL') {
-  // A wildcard is no destination, and an IPv6 address in a URL has brackets.
+  // A wildcard is not a destination, and an IPv6 address in a URL has brackets.
   const name = host.replace(/^(?:127\.0\.0\.1|0\.0\.0\.0|::)$/, 'localhost').replace(/.*:.*/, '[$&]')
   const url = `http://${name}:${port}`
+  const json = "-H 'content-type: application/json'"
   return `
   phone-auth listens on ${url}
   interface: ${host}, set HOST for another one
@@ -28,16 +29,16 @@ function welcome ({ host, metricsPort, redisUrl }: Config, port: number, databas
   codes: ${redisUrl ? 'REDIS_URL' : 'in memory'}
 
   Try ${url} in a browser, or
-  curl -s ${url}/api/v1/auth/send-verification -H 'content-type: application/json' -d '{"phone":"+996 555 123 456"}'
+  curl -s ${url}/api/v1/auth/send-verification ${json} -d '{"phone":"+996 555 123 456"}'
   then, with the code that is shown here:
-  curl -s ${url}/api/v1/auth/verify-code -H 'content-type: application/json' -d '{"phone":"+996 555 123 456","verification_code":"······"}'
+  curl -s ${url}/api/v1/auth/verify-code ${json} -d '{"phone":"+996 555 123 456","verification_code":"······"}'
 
 `
 }
 
 try {
   if (existsSync('.env')) process.loadEnvFile('.env')
-  // An empty variable counts as unset. No gateway has to notice that the process ends.
+  // An empty variable counts as unset. No gateway has to notice the end of the process, so the drain takes 0 s.
   const given = Object.fromEntries(Object.entries(process.env).filter(([, value]) => value))
   const env: NodeJS.ProcessEnv = { NODE_ENV: 'development', HOST: '127.0.0.1', DRAIN_SECONDS: '0', ...given }
   const embedded = env.DATABASE_URL || env.DATABASE_URL_FILE ? undefined : await startPostgres(dataDir)
@@ -46,9 +47,11 @@ try {
     const config = loadConfig(env)
     await migrate(config.databaseUrl, config.databaseCa)
     const logStream = pretty({ ignore: 'pid,hostname', translateTime: 'HH:MM:ss' })
-    const { port } = await serve(config, { logStream, ...!config.isProduction && playground(smsSender(config)) }, embedded?.stop)
-    for (const signal of stopSignals) process.off(signal, leave)
-    process.stdout.write(welcome(config, port, embedded && `embedded, port ${embedded.port}, data and password in ${dataDir}`))
+    const overrides = { logStream, ...!config.isProduction && playground(smsSender(config)) }
+    const { port } = await serve(config, overrides, embedded?.stop)
+    for (const signal of stopSignals) process.off(signal, exit)
+    const database = embedded && `embedded, port ${embedded.port}, data and password in ${dataDir}`
+    process.stdout.write(welcome(config, port, database))
   } catch (error) {
     await embedded?.stop()
     throw error

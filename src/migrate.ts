@@ -4,11 +4,12 @@ import { migrate } from './db/migrate.js'
 import { explain, fail } from './process/startup-errors.js'
 
 try {
-  const problems: string[] = []
-  const database = readDatabase(envReader(process.env, problems), problems)
-  if (problems.length > 0) throw new ConfigError(problems)
+  const issues: string[] = []
+  const database = readDatabase(envReader(process.env, issues), issues)
+  if (issues.length > 0) throw new ConfigError(issues)
   const found = await migrate(database.databaseUrl, database.databaseCa)
-  process.stdout.write(`phone-auth: ${found ? `found the table ${found} and left it as it is` : 'created the table users'}; the database is up to date\n`)
+  const result = found ? `found the table ${found} and left it as it is` : 'created the table users'
+  process.stdout.write(`phone-auth: ${result}; the database is up to date\n`)
 } catch (error) {
   fail(...explain(error))
 }

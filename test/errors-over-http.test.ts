@@ -6,7 +6,7 @@ import t, { type Test } from 'tap'
 import { SmsRefused } from '../src/messages/index.js'
 import { freePort } from './helpers/free-port.js'
 import { head, rawRequest } from './helpers/raw.js'
-import { newPhone, testService, type Answer, type Json } from './helpers/service.js'
+import { newPhone, testService, type TestResponse, type Json } from './helpers/service.js'
 
 const send = '/api/v1/auth/send-verification'
 const verify = '/api/v1/auth/verify-code'
@@ -14,7 +14,7 @@ const me = '/api/v1/users/me'
 const addresses = '/api/v1/profile/addresses'
 
 /** Asserts that a response is a problem. `extras` are its members in addition to the usual ones. */
-function isProblem (t: Test, response: Answer, expected: { status: number, code: string }, extras: object = {}) {
+function isProblem (t: Test, response: TestResponse, expected: { status: number, code: string }, extras: object = {}) {
   const { status, headers, body } = response
   t.match(headers.get('content-type'), /^application\/problem\+json(; charset=utf-8)?$/)
   t.strictSame(body, {
@@ -32,7 +32,7 @@ function isProblem (t: Test, response: Answer, expected: { status: number, code:
   t.match(headers.get('cache-control'), 'no-store')
 }
 
-const fields = ({ body }: Answer) => (body.errors as Array<{ field: string }>).map(({ field }) => field)
+const fields = ({ body }: TestResponse) => (body.errors as Array<{ field: string }>).map(({ field }) => field)
 /** The bytes of a POST with a body of any bytes as JSON. */
 const postBytes = (path: string, body: Buffer) =>
   Buffer.concat(

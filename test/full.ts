@@ -2,12 +2,12 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 
 /*
- * npm run test:full: the slow suites, one after the other. Its last line has the counts of all of them, and its exit code is
- * not 0 if one of them failed.
+ * npm run test:full: runs the slow suites one after the other. The last line has the counts of all suites. The exit
+ * code is not 0 if a suite failed.
  */
 const suites = ['test:coverage', 'test:races', 'test:gateways', 'test:faults', 'test:browser', 'test:clients']
 
-/** Runs one suite, passes its output on, and returns its counts; a suite that prints none has failed. */
+/** Runs one suite, forwards its output, and returns its counts. A suite that prints no counts has failed. */
 async function run (suite: string) {
   const child = spawn('npm', ['run', suite], { stdio: ['ignore', 'pipe', 'inherit'] })
   let output = ''

@@ -9,8 +9,8 @@ import { migrate } from '../src/db/migrate.js'
 import { startRedis, startTestPostgres, temporaryFolder } from './helpers/servers.js'
 
 /*
- * npm test: brings up PostgreSQL and Redis, runs tap over the compiled tests, and prints the counts of its run.
- * Arguments go to tap: npm test -- build/test/phone/markets.test.js
+ * npm test: starts PostgreSQL and Redis, runs tap over the compiled tests, and prints the counts of the run. Arguments
+ * go to tap: npm test -- build/test/phone/markets.test.js
  */
 const output = 'build/tap.txt'
 const isTerminal = process.stdout.isTTY
@@ -19,8 +19,8 @@ for (const folder of ['drizzle', 'playground']) {
 }
 
 /**
- * Counts the assertions of a TAP file, those of subtests included, and tells which failed. A test that fails with none of
- * its assertions, as by its timeout, is a failure of its own.
+ * Counts the passed assertions of a TAP file, those of subtests included, and returns the failed ones. A test that
+ * fails without a failed assertion, for example by its timeout, is a failure, too.
  */
 async function counts (file: string) {
   let passed = 0
@@ -42,12 +42,12 @@ async function counts (file: string) {
   return { passed, failures }
 }
 
-/** What this run has to take away, last things first. */
+/** The steps that clean up after the run, in reverse order. */
 const undo: Array<() => Promise<void>> = []
 const interrupted = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => interrupted.abort())
 
-/** Runs tap against stores that are up. Returns whether all tests passed. */
+/** Runs tap against running stores. Returns whether all tests passed. */
 async function runTap (stores: { TEST_POSTGRES_URL: string, TEST_REDIS_URL: string }) {
   const tap = spawn(process.execPath, [
     join(dirname(createRequire(import.meta.url).resolve('tap/package.json')), 'dist/esm/run.mjs'), 'run',
@@ -58,7 +58,7 @@ async function runTap (stores: { TEST_POSTGRES_URL: string, TEST_REDIS_URL: stri
   interrupted.signal.addEventListener('abort', stop)
   const [code] = await once(tap, 'exit') as [number | null]
   const { passed, failures } = await counts(output)
-  // tap's reporters print nothing where CI is set.
+  // The reporters of tap print nothing if CI is set.
   if (!isTerminal) for (const { fullname, diag } of failures) console.log(`FAILED ${fullname}`, diag)
   process.stdout.write(`${passed} passed, ${failures.length} failed\n`)
   return code === 0 && failures.length === 0 && passed > 0
@@ -66,7 +66,7 @@ async function runTap (stores: { TEST_POSTGRES_URL: string, TEST_REDIS_URL: stri
 
 process.exitCode = 1
 try {
-  // The tests put their folders into this one, so that nothing stays of a test that is killed.
+  // The tests create their folders in this one, so that a killed test leaves nothing behind.
   const temporary = await temporaryFolder()
   undo.push(temporary.remove)
   process.env.TMPDIR = temporary.path
@@ -74,7 +74,7 @@ try {
   undo.push(redis.stop)
   const postgres = await startTestPostgres()
   undo.push(postgres.remove)
-  // Each test file copies its own database from this one.
+  // Each test copies its database from this one.
   const admin = new pg.Client({ connectionString: postgres.url })
   await admin.connect()
   await admin.query('CREATE DATABASE migrated')

@@ -5,12 +5,12 @@ import { atEnd } from './ending.js'
 export type Env = Record<string, string>
 
 export interface Child {
-  /** Where it listens, if it does. */
+  /** The port on which the process listens, if any. */
   port: number
   ask <Answer>(question: object): Promise<Answer>
 }
 
-/** Ends a process for good when the bench ends. */
+/** Kills a process when the bench ends. */
 export function endWith (child: ChildProcess) {
   atEnd(async () => {
     if (child.exitCode !== null || child.signalCode !== null) return
@@ -19,7 +19,9 @@ export function endWith (child: ChildProcess) {
   })
 }
 
-/** Starts a script of bench/ in a process of its own, with production's environment; its output goes to /dev/null. */
+/**
+ * Starts a script of bench/ in a process of its own, with the environment of production. Its output goes to /dev/null.
+ */
 export async function startChild (script: string, setup: object = {}, env: Env = {}): Promise<Child> {
   const child = fork(new URL(`../${script}.js`, import.meta.url), [JSON.stringify(setup)], {
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'], env: { PATH: process.env.PATH, NODE_ENV: 'production', ...env }

@@ -4,8 +4,8 @@ const bufferBytes = 65_536
 const lengthHeader = /\r\ncontent-length: (\d+)/i
 
 /**
- * One keep-alive connection to 127.0.0.1 that knows just enough of HTTP/1.1: it writes a request that was built before
- * and tells when the answer, which has a Content-Length, is there as a whole. Anything but a 200 ends the process.
+ * One keep-alive connection to 127.0.0.1 with just enough of HTTP/1.1: it writes a prepared request, and resolves when
+ * the whole response, which has a Content-Length, has arrived. Any status other than 200 ends the process.
  */
 export function openConnection (port: number, onAnswer: () => void) {
   let left = 0

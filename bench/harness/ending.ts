@@ -1,12 +1,12 @@
 const ends: Array<() => unknown> = []
 
-/** Has `end` called at the end, last in, first out. */
+/** Registers `end` for the end of the bench, last in, first out. */
 export const atEnd = (end: () => unknown) => { ends.push(end) }
 
-/** How many things are to be ended: a point to come back to by `endDownTo`. */
+/** The number of registered ends: a point to which `endDownTo` returns. */
 export const openEnds = () => ends.length
 
-/** Ends what was begun since there were `count` things to end. */
+/** Runs the ends that were registered since there were `count` of them. */
 export async function endDownTo (count: number) {
   while (ends.length > count) await ends.pop()?.()
 }

@@ -1,4 +1,4 @@
--- For wrk: signed-in users ask in turn, each with one of the tokens of the file that is given.
+-- For wrk: signed-in users send requests in turn, each with one of the tokens in the given file.
 local requests = {}
 local last
 local generator

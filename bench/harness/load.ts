@@ -8,7 +8,7 @@ import { endWith, type Child } from './children.js'
 import { atEnd } from './ending.js'
 import type { Seeded } from './stores.js'
 
-/** Latencies in milliseconds; the share of the time that the load generator was busy. */
+/** Latencies in milliseconds, and the share of time in which the load generator was busy. */
 export interface LoadRound { count: number, perSecond: number, p50: number, p99: number, busy: number }
 export type Load = (server: Pick<Child, 'port'>, seconds: number) => Promise<LoadRound>
 
@@ -17,7 +17,7 @@ const tokens = 64_000
 const tokenLifeSeconds = 1800
 const run = promisify(execFile)
 
-/** Signed-in users who ask for `path` by wrk, so many at once, each connection again as soon as it has its answer. */
+/** Runs wrk with signed-in users who request `path`, each connection again as soon as it has its response. */
 export async function startLoad (path: string, { env, users, issuedAt }: Seeded, atOnce = connections): Promise<Load> {
   const wrk = program(['wrk'], 'wrk')
   const folder = await temporaryFolder()

@@ -5,8 +5,8 @@ import { ready, setup } from './child.js'
 import { openConnection } from './connection.js'
 
 /*
- * The load of logins: each connection has a code sent to the next number, waits for the message, trades the code, and goes
- * on to the next. The messages come in on a port of its own, a line each.
+ * The load of logins: each connection requests a code for the next number, waits for the message, exchanges the code for
+ * a token, and continues with the next number. The messages arrive on a port of their own, one line each.
  */
 const { users, firstPhone } = setup as { users: number, firstPhone: number }
 

@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks'
 
-/** Does `work` over and over, so many at once, for `seconds`. */
+/** Repeats `work` for `seconds`, with a fixed number of runs at once. */
 export async function loop ({ connections, seconds }: { connections: number, seconds: number }, work: () => Promise<unknown>) {
   const start = performance.now()
   const end = start + seconds * 1000

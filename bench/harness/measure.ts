@@ -2,16 +2,16 @@ import { startChild, type Env } from './children.js'
 import { endDownTo, openEnds } from './ending.js'
 import { connections, type Load, type LoadRound } from './load.js'
 
-/** Processes that are measured of each contender, one after the other, and how often each of them has its turn. */
+/** How many processes of each contender are measured, one after the other, and how many turns each process has. */
 export const rounds = 5
 const turns = 4
 const turnSeconds = 1
 const usualWarmupTurns = 6
 
-/** What one round came to. */
+/** The result of one round. */
 export interface Round { count: number, perSecond: number }
 
-/** Begins what is measured anew and returns how to run it for some seconds. */
+/** Starts a contender anew. Returns the function that runs it for some seconds. */
 export type Contender<R = Round> = () => Promise<(seconds: number) => Promise<R>>
 
 /** A server under a load. */
@@ -29,10 +29,10 @@ export const looping = (script: string, env: Env, setup: object): Contender => a
 interface Options { before?: () => unknown, warmupTurns?: number }
 
 /**
- * Runs all contenders in turn, A B A B, a second each: a machine that others share changes its speed within some seconds.
- * Each round has new processes, as two of the very same code differ by some percent for as long as they live. Their first
- * turns, which are not counted, warm them up; one that then had nothing to do for ten seconds would be cold again.
- * `before` comes before every turn.
+ * Runs all contenders in turn, A B A B, one second each, because a shared machine changes its speed within seconds.
+ * Each round has new processes, because two processes of the same code differ by some percent as long as they live. The
+ * first turns warm the processes up and are not counted. A process that is idle for ten seconds cools down again.
+ * `before` runs before every turn.
  */
 export async function inTurn<Name extends string, R extends Round> (contenders: Record<Name, Contender<R>>, { before = () => {}, warmupTurns = usualWarmupTurns }: Options = {}) {
   const names = Object.keys(contenders) as Name[]

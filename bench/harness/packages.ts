@@ -5,13 +5,13 @@ interface Locked { dev?: boolean, dependencies?: Record<string, string> }
 
 const { packages } = JSON.parse(readFileSync('package-lock.json', 'utf8')) as { packages: Record<string, Locked> }
 
-/** Where Node finds `name` when a module in `folder` asks for it. */
+/** The folder in which Node finds the package `name` for a module in `folder`. */
 function resolve (folder: string, name: string): string {
   const path = join(folder, 'node_modules', name)
   return packages[path] ? path : resolve(folder.slice(0, Math.max(0, folder.lastIndexOf('node_modules/') - 1)), name)
 }
 
-/** Bytes of the files of a package, without the packages inside of it. */
+/** The size of a package's files in bytes, without the packages inside it. */
 function bytes (folder: string): number {
   return readdirSync(folder, { withFileTypes: true }).reduce((sum, entry) => {
     const path = join(folder, entry.name)
@@ -25,11 +25,11 @@ const measure = (folders: string[]) => ({
   mebibytes: folders.reduce((sum, folder) => sum + bytes(folder), 0) / 2 ** 20
 })
 
-/** What npm ci --omit=dev installs, by package-lock.json. */
+/** The packages that npm ci --omit=dev installs, from package-lock.json. */
 export const productionPackages = () =>
   measure(Object.keys(packages).filter((folder) => folder !== '' && !packages[folder]?.dev && existsSync(folder)))
 
-/** What one of the dependencies would install alone. */
+/** The packages that one dependency alone installs. */
 export function packagesOf (name: string) {
   const found = new Set<string>()
   const visit = (folder: string) => {

@@ -6,12 +6,15 @@ import { endWith, type Env } from './children.js'
 
 const pollMs = 2
 
-/** A program as production starts it: nothing but its environment is given. */
+/** A program as production starts it, with nothing but its environment. */
 export interface Program { script: string, readyPath: string, env: Env }
 
 export const serviceProgram = (env: Env): Program => ({ script: 'dist/server.js', readyPath: '/health/ready', env })
 
-/** Starts a program and waits for its first 200; tells how long that took, in milliseconds. Workers end with their primary. */
+/**
+ * Starts a program and waits for its first 200. Returns the time until then in milliseconds. Workers end with their
+ * primary.
+ */
 export async function startUp ({ script, readyPath, env }: Program) {
   const port = await freePort()
   const metricsPort = await freePort()

@@ -6,19 +6,19 @@ import { productionEnv } from '../../test/helpers/service.js'
 import type { Env } from './children.js'
 import { atEnd } from './ending.js'
 
-/** As safe against a power cut as in production; the tests' server is not. */
+/** As safe against a power cut as in production, unlike the server of the tests. */
 const flags = [
   'fsync=on', 'full_page_writes=on', 'synchronous_commit=on', 'shared_buffers=512MB', 'max_wal_size=4GB', 'random_page_cost=1.1'
 ].flatMap((setting) => ['-c', setting])
 
 export const usersSeeded = 100_000
 
-/** A database of its own with users, and the environment of a service on it. */
+/** A database with users, and the environment of a service that uses it. */
 export interface Seeded {
   env: Env
-  /** Ids go from 1 to here, numbers from firstPhone on. */
+  /** The number of users. Ids begin at 1, phone numbers at firstPhone. */
   users: number
-  /** The last_login of all users, in seconds since the epoch. */
+  /** The last_login of every user, in seconds since the epoch. */
   issuedAt: number
 }
 
@@ -27,7 +27,7 @@ export const firstPhone = 996_555_000_000
 
 export type Stores = Awaited<ReturnType<typeof startStores>>
 
-/** Brings up PostgreSQL and Redis. */
+/** Starts PostgreSQL and Redis. */
 export async function startStores () {
   if (!existsSync('build/drizzle')) symlinkSync('../drizzle', 'build/drizzle')
   const postgres = await startTestPostgres({ flags })
@@ -39,7 +39,7 @@ export async function startStores () {
   return {
     redisUrl: redis.url,
 
-    /** What the users of a database take up, indexes included. */
+    /** The size of the users table of a database, indexes included. */
     async bytesOfUsers ({ env }: Seeded): Promise<number> {
       const client = new pg.Client({ connectionString: env.DATABASE_URL })
       await client.connect()
@@ -48,7 +48,7 @@ export async function startStores () {
       return Number(row?.bytes)
     },
 
-    /** A new database: every user is active, verified, signed in, and has so many addresses. */
+    /** Makes a database in which every user is active, verified, signed in, and has the given number of addresses. */
     async seed (users: number, addressesEach = 0): Promise<Seeded> {
       const name = `bench_${++databases}`
       const url = postgres.url.replace(/postgres$/, name)

@@ -4,13 +4,13 @@ import { cpus } from 'node:os'
 export interface Row {
   name: string
   unit: string
-  /** What the issue asks for. */
+  /** The target. */
   bar: string
   a: number[]
   b: number[]
-  /** The median of A ÷ B where there is a B, else that of A. */
+  /** The median of A ÷ B, or of A if there is no B. */
   figure: number
-  /** Lowest and highest of the same. */
+  /** The lowest and the highest value. */
   spread: [number, number]
 }
 
@@ -22,13 +22,13 @@ export function median (values: number[]) {
 
 const spread = (values: number[]): [number, number] => [Math.min(...values), Math.max(...values)]
 
-/** A row of the table: A and B, which ran in turn, and the ratio of each A to the B beside it. */
+/** A row of the table: A and B, which ran in turn, and the ratio of each A to the B of the same round. */
 export function ratio (name: string, unit: string, bar: string, a: number[], b: number[]): Row {
   const ratios = a.map((value, turn) => value / (b[turn] as number))
   return { name, unit, bar, a, b, figure: median(ratios), spread: spread(ratios) }
 }
 
-/** A row that compares nothing. */
+/** A row without a comparison. */
 export const figure = (name: string, unit: string, bar: string, a: number[]): Row =>
   ({ name, unit, bar, a, b: [], figure: median(a), spread: spread(a) })
 
@@ -53,7 +53,7 @@ export function printTable (bench: string, rows: Row[]) {
   process.stdout.write('\n')
 }
 
-/** Leaves all figures, those of each round too, in bench/results/. */
+/** Writes all figures, those of each round included, to bench/results/. */
 export function writeResults (results: Record<string, Row[]>) {
   const date = new Date().toISOString()
   mkdirSync('bench/results', { recursive: true })

@@ -5,7 +5,7 @@ export { creationTimes } from '../../src/users/active.js'
 
 const text = 'SELECT is_active AS "isActive", floor(extract(epoch FROM last_login))::float8 AS "lastLogin" FROM users WHERE id = $1'
 
-/** The check as it is usually written: one prepared query for each request. */
+/** The usual form of the check: one prepared query for each request. */
 export function activeUsers ({ pool }: Database): ActiveUsers {
   return (id, callback) => {
     pool.query<{ isActive: boolean | null, lastLogin: number | null }>({ name: 'active_user', text, values: [id] })

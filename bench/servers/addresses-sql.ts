@@ -2,7 +2,7 @@ import pg from 'pg'
 import { ready, setup } from '../harness/child.js'
 import { loop } from '../harness/loop.js'
 
-/* The addresses of some user, by nothing but the SQL that it takes. */
+/* The addresses of a user, by SQL alone. */
 const { users } = setup as { users: number }
 const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: 10 })
 const text = `SELECT id, user_id, title, full_address, street, building, apartment, city, state, postal_code, country, is_default,

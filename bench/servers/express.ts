@@ -5,7 +5,7 @@ import jwt from 'jsonwebtoken'
 import pg from 'pg'
 import { ready } from '../harness/child.js'
 
-/* The guarded route as one would write it on Express: the JWT verified, then one prepared query for each request. */
+/* The authenticated route as usual on Express: it verifies the JWT, then runs one prepared query for each request. */
 const key = createSecretKey(process.env.JWT_SECRET as string, 'utf8')
 const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: 10 })
 

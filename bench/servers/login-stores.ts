@@ -13,7 +13,7 @@ import { usersRepository } from '../../src/users/repository.js'
 import { ready, setup } from '../harness/child.js'
 import { loop } from '../harness/loop.js'
 
-/* What a login asks of PostgreSQL and Redis, in the same order, without HTTP, codes and tokens. */
+/* The statements and commands of a login, in the same order, without HTTP, codes and tokens. */
 const { users: total, firstPhone } = setup as { users: number, firstPhone: number }
 const config = loadConfig(process.env)
 const app = Fastify()

@@ -4,7 +4,7 @@ import Fastify from 'fastify'
 import { verifyTokenSchema } from '../../src/auth/tokens/forward-auth.js'
 import { ready } from '../harness/child.js'
 
-/* What most services ship: the plugin's own verification of the JWT, and nobody asks whether the user is still signed in. */
+/* What most services do: the JWT plugin verifies the token, and nothing checks whether the user is still signed in. */
 const app = Fastify()
 await app.register(jwt, { secret: process.env.JWT_SECRET as string, verify: { algorithms: ['HS256'] } })
 

@@ -1,8 +1,8 @@
 import type { InitializeHook, ResolveHook } from 'node:module'
 
 /*
- * Module hooks: whoever imports src/users/active.ts gets another module. That module may import the original. Nothing else of
- * the service is changed.
+ * Module hooks: every import of src/users/active.ts gets another module, which may import the original. Nothing else of
+ * the service changes.
  */
 let replacement = ''
 

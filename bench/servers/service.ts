@@ -4,8 +4,8 @@ import pg from 'pg'
 import { ready, setup } from '../harness/child.js'
 
 /*
- * The service with production's settings. `activeUsers` names a module of this folder that takes the place of
- * src/users/active.ts; to `smsPort` goes a line for each message.
+ * The service with the settings of production. `activeUsers` names a module of this folder that replaces
+ * src/users/active.ts. Each message is one line to `smsPort`.
  */
 export interface ServiceSetup { activeUsers?: string, smsPort?: number }
 const { activeUsers, smsPort } = setup as ServiceSetup

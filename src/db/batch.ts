@@ -1,44 +1,50 @@
 import { setImmediate as turn } from 'node:timers/promises'
 
-/** `found` is undefined where there was nothing under the id. Must not throw. */
+/** `found` is undefined if nothing exists under the id. The callback must not throw. */
 type Callback<Found> = (error: Error | null, found?: Found) => void
 
 /**
- * While a statement is in flight, the next one waits until that one is delivered, it holds 32 ids, or 1 ms has passed. While as
- * many are in flight as there are connections, it gathers ids until one of them is delivered, for at most 100 ms.
+ * While a statement is in flight, the next batch waits until that one is delivered, it holds 32 ids, or 1 ms has
+ * passed. While a statement is in flight on every connection, the batch waits until one of these is delivered, for at
+ * most 100 ms.
  */
 const enoughIds = 32
 const waitMs = 1
 const busyWaitMs = 100
-/** Answers of a batch that are given in one turn. All in one would make all their clients come back in one, and wait in one. */
-const answersATurn = 16
+/**
+ * Ids of a batch that are delivered in one turn. If all were, all their clients would send the next request in one
+ * turn, and wait together.
+ */
+const deliveriesPerTurn = 16
 
 /**
- * Makes one statement of all that is looked up by an id in the same turn of the event loop, an id that is asked for twice
- * included once. Nothing is cached, and the statement for a lookup starts after the lookup came.
- * `select` finds what there is under each of at most `max` ids; where it fails, it fails its own batch only. `connections` is how
- * many statements can run at once.
+ * Combines the lookups of one turn of the event loop into one statement. An id that is looked up twice is in the
+ * statement once. Nothing is cached: the statement for a lookup always starts after the lookup. `select` returns what
+ * exists under each of at most `max` ids. If `select` fails, only its own batch fails. `connections` is the number of
+ * statements that can run at once.
  */
-export function batched<Found> (max: number, connections: number, select: (ids: number[]) => Promise<Record<number, Found>>) {
+export function batched<Found> (
+  max: number, connections: number, select: (ids: number[]) => Promise<Record<number, Found>>
+) {
   let waiting = new Map<number, Array<Callback<Found>>>()
-  let underWay = 0
-  /** Runs while what is waiting waits for the last answer of a statement. */
+  let inFlight = 0
+  /** Runs while `waiting` waits for a statement in flight. */
   let wait: NodeJS.Timeout | undefined
 
-  /** Never rejects: what goes wrong goes to the callbacks. */
+  /** Never rejects: errors go to the callbacks. */
   async function run (): Promise<void> {
     clearTimeout(wait)
     wait = undefined
     const batch = waiting
     if (batch.size === 0) return
     waiting = new Map()
-    underWay++
-    await answer(batch)
-    underWay--
+    inFlight++
+    await deliver(batch)
+    inFlight--
     if (wait) run()
   }
 
-  async function answer (batch: Map<number, Array<Callback<Found>>>): Promise<void> {
+  async function deliver (batch: Map<number, Array<Callback<Found>>>): Promise<void> {
     let found: Record<number, Found>
     try {
       found = await select([...batch.keys()])
@@ -48,20 +54,20 @@ export function batched<Found> (max: number, connections: number, select: (ids: 
       }
       return
     }
-    let given = 0
+    let delivered = 0
     for (const [id, callbacks] of batch) {
       for (const callback of callbacks) callback(null, found[id])
-      if (++given % answersATurn === 0) await turn()
+      if (++delivered % deliveriesPerTurn === 0) await turn()
     }
   }
 
   function endTurn () {
-    const isBusy = underWay >= connections
-    if (underWay === 0 || (waiting.size >= enoughIds && !isBusy)) run()
+    const isBusy = inFlight >= connections
+    if (inFlight === 0 || (waiting.size >= enoughIds && !isBusy)) run()
     else wait ??= setTimeout(run, isBusy ? busyWaitMs : waitMs)
   }
 
-  /** Looks one up by its id. */
+  /** Looks up one id in the next batch. */
   return function find (id: number, callback: Callback<Found>): void {
     const callbacks = waiting.get(id)
     if (callbacks) {
@@ -70,6 +76,6 @@ export function batched<Found> (max: number, connections: number, select: (ids: 
     }
     if (waiting.size === 0) setImmediate(endTurn)
     waiting.set(id, [callback])
-    if (waiting.size === max || (wait && waiting.size === enoughIds && underWay < connections)) run()
+    if (waiting.size === max || (wait && waiting.size === enoughIds && inFlight < connections)) run()
   }
 }

@@ -24,9 +24,9 @@ const freeTimeoutMs = 1000
 const queryTimeoutMs = 1500
 
 /**
- * How the `max` connections of a process are divided. The active check has up to two of its own. Of the others transactions
- * hold at most half, so logins and reads never wait for one that a transaction holds. Two are too few for that, but the check
- * still has its own; one serves everything.
+ * Divides the `max` connections of a process. The active check has one or two of its own. Transactions hold at most
+ * half of the others, so logins and reads never wait for a connection that a transaction holds. With two connections,
+ * logins, reads and transactions share one. With one, everything shares it.
  */
 function divideConnections (max: number) {
   const check = max < 4 ? Math.min(1, max - 1) : 2
@@ -59,11 +59,13 @@ function openPool (config: DatabaseOptions, max: number) {
     query_timeout: queryTimeoutMs,
     keepAlive: true,
     application_name: 'phone-auth',
-    // Dates are read in this style alone, and timestamptz columns as UTC. A PgBouncer follows both settings from server to server.
+    // Dates are parsed in this style only, and timestamptz columns as UTC. PgBouncer restores both settings when it
+    // switches to another server connection.
     onConnect: (client) => client.query("SET datestyle = 'ISO'; SET timezone = 'UTC'")
   }), config.databaseConnectTimeoutMs)
-  // The pool does not listen to a connection in use: its death between two queries would end the process. A listener that is
-  // added once the connection is in use comes too late, because pg may read that death in the same piece as the response before.
+  // The pool does not listen to a connection in use: its death between two queries would end the process. A listener
+  // that is added after checkout comes too late, because pg may read the end of the connection in one chunk with the
+  // response before it.
   return pool.on('connect', (client) => { client.on('error', () => {}) })
 }
 
@@ -76,8 +78,8 @@ export function openDatabase (config: DatabaseOptions) {
   const inTurnOf = turns()
 
   /**
-   * Runs `work` in one transaction. Unlike Drizzle's own it does not send ROLLBACK down a connection that no longer
-   * responds, and never puts such a connection back into the pool.
+   * Runs `work` in one transaction. Unlike Drizzle's own, this one sends no ROLLBACK on a connection that no longer
+   * responds, and never returns such a connection to the pool.
    */
   const atomically = <T>(work: (tx: Transaction) => Promise<T>): Promise<T> =>
     transactions.run(freeTimeoutMs, async () => {
@@ -89,7 +91,8 @@ export function openDatabase (config: DatabaseOptions) {
         client.release()
         return result
       } catch (error) {
-        const isSound = isProblem(error) && error.statusCode < 500 && await client.query('ROLLBACK').then(() => true, () => false)
+        const isSound = isProblem(error) && error.statusCode < 500 &&
+          await client.query('ROLLBACK').then(() => true, () => false)
         client.release(!isSound)
         throw error
       }
@@ -97,19 +100,20 @@ export function openDatabase (config: DatabaseOptions) {
 
   return Object.assign(drizzle({ client: pool }), {
     pool,
-    /** For the active check alone, and the probe of readiness. */
+    /** For the active check and the readiness probe only. */
     check: drizzle({ client: checkPool }),
     pools: [...new Set([pool, checkPool])],
     transactions,
 
-    /** The name for a prepared statement: none where a pooler cannot keep them, which runs it unnamed. */
+    /** The name of a prepared statement. Empty if a pooler cannot keep prepared statements: it then runs unnamed. */
     statementName: (name: string) => config.databasePreparedStatements ? name : '',
 
     atomically,
 
     /**
-     * Runs `work` in one transaction that locks the row of a user. Those of one user take turns before they take a connection:
-     * while they wait for each other, or for a lock that another system holds, they keep one connection at most.
+     * Runs `work` in one transaction that locks the row of a user. Transactions of one user take turns before they take
+     * a connection: while they wait for each other, or for a lock that another system holds, they hold at most one
+     * connection. Throws NoTurn if the turn does not come in time.
      */
     inTurn: <T>(userId: number, work: (tx: Transaction) => Promise<T>): Promise<T> =>
       inTurnOf(userId, turnTimeoutMs, () => atomically(work))

@@ -1,7 +1,12 @@
 import { sql } from 'drizzle-orm'
-import { boolean, customType, index, integer, pgTable, serial, timestamp, uniqueIndex, varchar } from 'drizzle-orm/pg-core'
+import {
+  boolean, customType, index, integer, pgTable, serial, timestamp, uniqueIndex, varchar
+} from 'drizzle-orm/pg-core'
 
-/** SERIAL, or BIGSERIAL in a table of an earlier system, whose values pg hands out as text. A token carries up to 2^53 - 1. */
+/**
+ * SERIAL, or BIGSERIAL in a table of an earlier system. pg returns BIGSERIAL as text. A token carries ids up to 2^53 -
+ * 1.
+ */
 const userId = customType<{ data: number, driverData: number | string, notNull: true, default: true }>({
   dataType: () => 'serial',
   fromDriver: Number
@@ -46,9 +51,9 @@ export const userAddresses = pgTable('user_addresses', {
   updatedAt: timestamp('updated_at', { mode: 'string' }).notNull()
 }, (table) => [
   index('user_addresses_user_id_idx').on(table.userId),
-  // One default a person, whatever the code above does.
+  // At most one default address per user, even if the code fails to ensure it.
   uniqueIndex('user_addresses_default_key').on(table.userId).where(sql`${table.isDefault}`)
 ])
 
-/** The time a row is written: UTC, whatever the time zone of server and session. */
+/** The time at which a row is written, in UTC whatever the time zone of server and session. */
 export const utcNow = sql`(now() at time zone 'utc')`

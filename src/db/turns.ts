@@ -1,11 +1,11 @@
-/** No turn came in time. */
+/** The work did not get its turn in time. */
 export class NoTurn extends Error {
   constructor () { super('too much work is ahead of this') }
 }
 
 export type Line = ReturnType<typeof line>
 
-/** At most `max` pieces of work run at once; further ones wait in the order in which they came. */
+/** Runs at most `max` pieces of work at once; further ones wait in order of arrival. */
 export function line (max: number) {
   const waiting = new Set<() => void>()
   let running = 0
@@ -26,14 +26,14 @@ export function line (max: number) {
   return {
     isIdle: () => running === 0,
     waitingCount: () => waiting.size,
-    /** Runs `work` once there is a place for it. Throws NoTurn if there is none within `maxWaitMs`. */
+    /** Runs `work` as soon as a place is free. Throws NoTurn if none is free within `maxWaitMs` milliseconds. */
     async run<T> (maxWaitMs: number, work: () => Promise<T>): Promise<T> {
       if (running < max) running++
       else await place(maxWaitMs)
       try {
         return await work()
       } finally {
-        // The place goes to the next one directly: nobody who comes meanwhile can take it.
+        // Hand the place to the next one directly, so that no newcomer can take it.
         const [takeNext] = waiting
         if (takeNext) takeNext()
         else running--
@@ -42,7 +42,7 @@ export function line (max: number) {
   }
 }
 
-/** A line for each key, in which one piece of work runs at a time. Keys do not wait for each other. */
+/** Runs the work of each key one at a time. Different keys do not wait for each other. */
 export function turns () {
   const lines = new Map<number, Line>()
 

@@ -12,12 +12,12 @@ const userQuery = { hide: true, querystring: Type.Object({ phone: Type.Optional(
 /** Messages that the inbox keeps. */
 const inboxSize = 20
 
-/** Headers by which a proxy says that it passes on a request of somebody else. */
+/** Headers by which a proxy says that it forwards a request. */
 const forwarding = /^(forwarded|via|x-(forwarded|original|real)\b.*|(.*-)?(client|connecting)-ip)$/
 
 /**
- * Whether a request comes from this machine: from loopback, through no proxy, and under a name of loopback. A page of another
- * site cannot claim such a name by pointing its own name here (DNS rebinding).
+ * Whether a request comes from this machine: from loopback, through no proxy, and with a loopback name as its host. The
+ * name stops pages of other sites that point their own host name to this machine (DNS rebinding).
  */
 const isLocal = ({ socket, headers }: FastifyRequest) =>
   /^(127\.|::1$)/.test(canonicalAddress(String(socket.remoteAddress)) ?? '') &&
@@ -30,8 +30,8 @@ const onlyLocal: onRequestHookHandler = (request, reply, done) => {
 }
 
 /**
- * The playground of development: a page at / to sign in with, and, for this machine alone, GET /dev/inbox with the messages
- * that went through `send`, the newest first, and GET /dev/user?phone=… with the row of a number in E.164.
+ * The playground for development: a page at / on which to sign in. For this machine only, GET /dev/inbox returns the
+ * messages sent with `send`, the newest first, and GET /dev/user?phone=… the row of a number in E.164.
  */
 export function playground (send: SmsSender): { sms: SmsSender, routes: FastifyPluginAsync } {
   const messages: SmsMessage[] = []
@@ -46,8 +46,10 @@ export function playground (send: SmsSender): { sms: SmsSender, routes: FastifyP
       await app.register(pageSecurity)
       await app.register(files, { root, wildcard: false })
       app.get('/dev/inbox', { onRequest: onlyLocal }, () => ({ messages }))
-      app.get<{ Querystring: { phone?: string } }>('/dev/user', { onRequest: onlyLocal, schema: userQuery }, async ({ query }) => {
-        const { rows: [found] } = await app.db.pool.query('SELECT to_jsonb(users) AS row FROM users WHERE phone_number = $1', [query.phone])
+      const userRoute = { onRequest: onlyLocal, schema: userQuery }
+      app.get<{ Querystring: { phone?: string } }>('/dev/user', userRoute, async ({ query }) => {
+        const { rows: [found] } = await app.db.pool.query(
+          'SELECT to_jsonb(users) AS row FROM users WHERE phone_number = $1', [query.phone])
         return { row: found?.row ?? null }
       })
     }

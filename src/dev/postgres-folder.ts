@@ -6,16 +6,18 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { ignore, run, type PostgresHost } from './postgres-host.js'
 
-/** Any number that nobody else locks in this database: "dev" in ASCII. */
+/** The key of the advisory lock, which no other program locks: "dev" in ASCII. */
 const lockKey = 0x646576
-/** How long a process of an earlier run may take to respond, and to end, in milliseconds. */
+/**
+ * Longest time for a process of an earlier run to respond, and to end, and how often it is checked, in milliseconds.
+ */
 const connectMs = 5000
 const endMs = 60_000
 const pollMs = 20
 
 /** SQLSTATE cannot_connect_now. */
 const shuttingDown = '57P03'
-/** A PostgreSQL that has run for a shorter time may be one whose starter has not marked it yet. */
+/** A PostgreSQL that has run for a shorter time may not hold the lock of the process that started it yet. */
 const youngSeconds = 5
 
 /** A text file; empty if it does not exist. */
@@ -28,13 +30,18 @@ const lockFile = (folder: string) => join(folder, 'postmaster.pid')
 const passwordFile = (folder: string) => join(folder, 'password')
 
 /** Runs one of PostgreSQL's programs in a data folder. */
-function runIn (folder: string, { uid, gid, programs, dataDir }: PostgresHost, [program, mode, ...args]: [string, string, ...string[]], input = '') {
+function runIn (
+  folder: string,
+  { uid, gid, programs, dataDir }: PostgresHost,
+  [program, mode, ...args]: [string, string, ...string[]],
+  input = ''
+) {
   return run(join(programs, program), [mode, '-D', dataDir, ...args], { uid, gid, cwd: folder, input })
 }
 
 const readPassword = (folder: string) => readText(passwordFile(folder))
 
-/** What PostgreSQL wrote about itself when it started in a data folder; all of it empty if it does not run. */
+/** What PostgreSQL writes about itself when it starts in a data folder; 0 and empty text if it does not run. */
 export async function readLockFile (folder: string) {
   const [pid = '', , , port = '', , , , status = ''] = (await readText(lockFile(folder))).split('\n')
   return { pid: Number(pid), port, status: status.trim() }
@@ -50,15 +57,16 @@ async function connect (url: string) {
   return client
 }
 
-/** Marks the PostgreSQL at `url` as used by this process, until one of the two ends. */
+/** Marks the PostgreSQL at `url` as used by this process, until the server or this process ends. */
 export async function holdLock (url: string): Promise<void> {
   const client = await connect(url)
   await client.query('SELECT pg_advisory_lock($1)', [lockKey])
 }
 
 /**
- * Lets nobody in but who knows the password in the data folder. Works without a running server, so that nothing is open
- * meanwhile, and ends with the file that says that it is done. A folder of an earlier version has no such file.
+ * Closes the database to everyone who does not know the password in the data folder. Works without a running server, so
+ * that nothing is open meanwhile. Writes the password file last, as the sign that all is done. A folder of an earlier
+ * version has no such file.
  */
 async function secure (folder: string, host: PostgresHost) {
   if (await readPassword(folder) !== '') return
@@ -78,13 +86,16 @@ function isGone (pid: number) {
   }
 }
 
-/** `host` as the owner of a folder. PostgreSQL cannot use what root owns, so that goes to the user of `host`. */
+/**
+ * Returns `host` with the owner of a folder as user. PostgreSQL cannot use files of root: they go to the user of
+ * `host`.
+ */
 async function asOwner (folder: string, host: PostgresHost): Promise<PostgresHost> {
   await run('find', [folder, '-user', '0', '-exec', 'chown', '-h', `${host.uid}:${host.gid}`, '{}', '+'])
   return { ...host, uid: (await stat(folder)).uid }
 }
 
-/** Makes a data folder in one step: until it is complete, its name carries the process id of its maker. */
+/** Makes a data folder in one step: until the folder is complete, its name contains the process id of its maker. */
 async function initialise (folder: string, host: PostgresHost) {
   for (const name of await readdir(dirname(folder))) {
     const [isPartial, maker = process.pid] = name.match(/\.new(?:-(\d+))?$/) ?? []
@@ -95,17 +106,18 @@ async function initialise (folder: string, host: PostgresHost) {
   const partial = `${folder}.new-${process.pid}`
   await mkdir(partial, { mode: 0o700 })
   const owner = await asOwner(partial, host)
-  // The sync takes most of the time on a busy disk, and there are no data yet that a power cut could take.
-  await runIn(partial, owner, ['initdb', '--no-sync', '--username=postgres', '--auth=reject', '--encoding=UTF8', '--locale=C'])
+  // A sync takes most of the time on a busy disk, and there is no data yet that a power cut could destroy.
+  await runIn(partial, owner,
+    ['initdb', '--no-sync', '--username=postgres', '--auth=reject', '--encoding=UTF8', '--locale=C'])
   await secure(partial, owner)
-  // Fails if another process was quicker; the lock then decides which of the two works in the folder.
+  // Fails if another process was quicker. The lock then decides which of the two works in the folder.
   await rename(partial, folder).catch(ignore)
   await rm(partial, { recursive: true, force: true })
 }
 
 /**
- * Ends the PostgreSQL that an earlier run left in the folder, if it did. Throws if that one is still in use. Only a server
- * that accepts the folder's password is ended: after a crash the lock file may name a process of somebody else.
+ * Stops a PostgreSQL that an earlier run left running in the folder. Throws if another process still uses it. Stops
+ * only a server that accepts the folder's password: after a crash the lock file may name an unrelated process.
  */
 async function endEarlierRun (folder: string, host: PostgresHost) {
   const isRunning = () => runIn(folder, host, ['pg_ctl', 'status']).then(() => true, () => false)
@@ -114,14 +126,17 @@ async function endEarlierRun (folder: string, host: PostgresHost) {
     if (Date.now() > end) throw new Error(`process ${pid} works in ${folder} and does not end, kill it`)
     if (status !== 'ready') continue
     const client = await connect(await urlOf(folder, port)).catch(async (error: NodeJS.ErrnoException) => {
-      // PostgreSQL listens for as long as it is ready, so this is another process.
+      // PostgreSQL listens as long as its status is ready, so the lock file names an unrelated process.
       if (error.code === 'ECONNREFUSED') await rm(lockFile(folder), { force: true })
-      else if (error.code !== shuttingDown) throw new Error(`process ${pid} works in ${folder} and does not let this one in, kill it`)
+      else if (error.code !== shuttingDown) {
+        throw new Error(`process ${pid} works in ${folder} and does not let this one in, kill it`)
+      }
     })
     if (!client) continue
-    // A young one may be about to be locked.
-    const { rows: [found] } = await client.query<{ isFree: boolean, isYoung: boolean }>(`SELECT pg_try_advisory_lock($1) AS "isFree",
-      clock_timestamp() < pg_postmaster_start_time() + interval '${youngSeconds} s' AS "isYoung"`, [lockKey])
+    // The process that started a young server may be about to lock it.
+    const { rows: [found] } = await client.query<{ isFree: boolean, isYoung: boolean }>(
+      `SELECT pg_try_advisory_lock($1) AS "isFree",
+        clock_timestamp() < pg_postmaster_start_time() + interval '${youngSeconds} s' AS "isYoung"`, [lockKey])
     await client.end()
     if (!found?.isFree) throw new Error(`another process works in ${folder}, stop it first`)
     if (!found.isYoung) await runIn(folder, host, ['pg_ctl', 'stop', '-m', 'fast'])
@@ -129,8 +144,8 @@ async function endEarlierRun (folder: string, host: PostgresHost) {
 }
 
 /**
- * Makes sure that `folder` is a data folder in which nothing runs and which only its password opens. Returns who is to run
- * PostgreSQL there. Throws with a one-line message.
+ * Makes sure that `folder` is a data folder in which nothing runs and which only its password opens. Returns the host
+ * for PostgreSQL there, with its user. Throws an error with a one-line message.
  */
 export async function prepare (folder: string, host: PostgresHost): Promise<PostgresHost> {
   await mkdir(dirname(folder), { recursive: true })

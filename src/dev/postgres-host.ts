@@ -7,7 +7,9 @@ import { promisify } from 'node:util'
 const execute = promisify(execFile)
 export const ignore = () => {}
 
-/** Who runs PostgreSQL, where its programs are, and how it names the data folder, in which it is started. */
+/**
+ * The user that runs PostgreSQL, the folder of its programs, and its path of the data folder, in which it is started.
+ */
 export interface PostgresHost {
   uid: number
   gid: number
@@ -18,8 +20,12 @@ export interface PostgresHost {
 type User = Pick<PostgresHost, 'uid' | 'gid'>
 type RunOptions = Partial<User> & { cwd?: string, input?: string }
 
-/** Runs a program to its end, in / by default. Throws with the one line of its error output that gives the reason. */
-export async function run (program: string, args: string[], { input = '', ...options }: RunOptions = {}): Promise<string> {
+/**
+ * Runs a program to its end, in / by default. Returns its output. Throws the line of its error output with the reason.
+ */
+export async function run (
+  program: string, args: string[], { input = '', ...options }: RunOptions = {}
+): Promise<string> {
   const running = execute(program, args, { cwd: '/', ...options })
   running.child.stdin?.on('error', ignore).end(input)
   try {
@@ -30,7 +36,10 @@ export async function run (program: string, args: string[], { input = '', ...opt
   }
 }
 
-/** The line of an error output that says what is wrong: the first one that PostgreSQL marks, otherwise the last one. */
+/**
+ * The line of an error output that says what is wrong: the first one that is marked as an error, otherwise the last
+ * one.
+ */
 export function reason (output: string): string {
   const lines = output.trim().split('\n')
   const marked = lines.find((line) => /FATAL|ERROR|error:/.test(line)) ?? lines.at(-1) as string
@@ -54,8 +63,8 @@ export async function asThisUser (): Promise<PostgresHost> {
 }
 
 /**
- * PostgreSQL as the system user `name`, for root, as which it refuses to run. The user is created if it does not exist; it
- * has no password, no shell and no files but the data folder.
+ * PostgreSQL as the system user `name`. It serves root, because PostgreSQL refuses to run as root. A missing user is
+ * created, without password, shell or files other than the data folder.
  */
 export async function asSystemUser (name = 'phone-auth-dev', home = `/var/lib/${name}`): Promise<PostgresHost> {
   const id = async (flag: string) => Number(await run('id', [flag, name]))
@@ -63,11 +72,16 @@ export async function asSystemUser (name = 'phone-auth-dev', home = `/var/lib/${
     '--system', '--user-group', '--no-create-home', '--home-dir', home, '--shell', '/usr/sbin/nologin', name
   ]))
   const user = { uid: await id('-u'), gid: await id('-g') }
-  // This path names the working directory without the folders above it, which the user may be unable to enter. Linux only.
-  return { ...user, programs: await reachablePrograms(await installedPrograms(), user, home), dataDir: '/proc/self/cwd' }
+  const programs = await reachablePrograms(await installedPrograms(), user, home)
+  // This path names the working directory without the folders above it, which the user may be unable to enter. Linux
+  // only.
+  return { ...user, programs, dataDir: '/proc/self/cwd' }
 }
 
-/** `programs`, or, if `user` cannot execute them there, a copy below `home`. Only the owner of `home` can change the copy. */
+/**
+ * Returns the folder `programs`, or a copy below `home` if `user` cannot execute the programs there. Only the owner of
+ * `home` can change the copy.
+ */
 export async function reachablePrograms (programs: string, user: User, home: string): Promise<string> {
   const check = (folder: string) => run(join(folder, 'postgres'), ['--version'], user)
   if (await check(programs).then(() => true, () => false)) return programs
@@ -82,7 +96,7 @@ export async function reachablePrograms (programs: string, user: User, home: str
       await cp(dirname(programs), folder, { recursive: true, verbatimSymlinks: true })
       await run('chmod', ['-R', 'u=rwX,go=rX', folder])
       await check(join(folder, 'bin'))
-      // Fails if another process was quicker; its copy is the same.
+      // Fails if another process was quicker. Its copy is the same.
       await rename(folder, copy).catch(ignore)
     } finally {
       await rm(folder, { recursive: true, force: true })

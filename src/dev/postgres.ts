@@ -6,9 +6,9 @@ import { holdLock, prepare, readLockFile, urlOf } from './postgres-folder.js'
 import { asSystemUser, asThisUser, reason } from './postgres-host.js'
 
 /**
- * Starts PostgreSQL and stops it when standard input ends: when it is asked to, or when the process that started it has
- * ended, be it by kill -9. Runs in a session of its own, where no Ctrl-C reaches it. That process may end before it is told
- * that PostgreSQL has started, hence the trap.
+ * Starts PostgreSQL, and stops it when standard input ends: on request, or when the parent process has ended, even by
+ * kill -9. Runs in a session of its own, where Ctrl-C does not reach it. The trap is for a parent that ends before it
+ * reads that PostgreSQL has started.
  */
 const supervise = `
   trap '' PIPE
@@ -17,7 +17,7 @@ const supervise = `
   read -r end
   "$0" stop --silent -w -m fast -D "$1"`
 
-/** A TCP port of 127.0.0.1 that nobody listens on. */
+/** A free TCP port of 127.0.0.1. */
 async function freePort (): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -27,7 +27,7 @@ async function freePort (): Promise<number> {
   return port
 }
 
-/** By whether this process is root, as which PostgreSQL refuses to run. */
+/** The host by whether this process runs as root: PostgreSQL refuses to run as root. */
 const hostFor = { true: asSystemUser, false: asThisUser }
 
 interface PostgresOptions {
@@ -38,11 +38,12 @@ interface PostgresOptions {
 async function start (folder: string, { port: givenPort, flags = [] }: PostgresOptions) {
   const host = await hostFor[`${process.getuid?.() === 0}`]()
   const { uid, gid, programs, dataDir } = await prepare(folder, host)
-  // As late as can be: until it is used it is anybody's.
+  // As late as possible: until PostgreSQL listens, any process can take the port.
   const port = givenPort ?? await freePort()
   const settings = ['-p', String(port), '-c', 'listen_addresses=127.0.0.1', '-c', 'unix_socket_directories=', ...flags]
   const quoted = settings.map((setting) => `'${setting.replaceAll("'", "'\\''")}'`).join(' ')
-  const supervisor = spawn('sh', ['-c', supervise, join(programs, 'pg_ctl'), dataDir, quoted], { cwd: folder, uid, gid, detached: true })
+  const supervisor = spawn('sh', ['-c', supervise, join(programs, 'pg_ctl'), dataDir, quoted],
+    { cwd: folder, uid, gid, detached: true })
   const exited = once(supervisor, 'exit')
   let log = ''
   supervisor.stderr.setEncoding('utf8').on('data', (text: string) => { log = (log + text).slice(-10_000) })
@@ -63,9 +64,9 @@ async function start (folder: string, { port: givenPort, flags = [] }: PostgresO
 }
 
 /**
- * Starts a real PostgreSQL of its own in `folder`, which is made if it does not exist. It accepts connections from this
- * machine with the password in the folder, and ends with this process. Returns its URL and how to stop it. Throws with a
- * one-line message.
+ * Starts an embedded PostgreSQL with its data in `folder`; a missing folder is created. The server accepts connections
+ * from this machine with the password in the folder, and ends with this process. Returns its URL, its port, its process
+ * id and the function that stops it. Throws an error with a one-line message.
  */
 export async function startPostgres (folder: string, options: PostgresOptions = {}) {
   return await start(resolve(folder), options).catch((error: Error) => {

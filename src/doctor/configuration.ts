@@ -1,7 +1,7 @@
 import { loadConfig, type Config, type ConfigError } from '../config/index.js'
 import { ok, problem, warning, type Finding } from './finding.js'
 
-/** The configuration of the stores alone: they can be checked while something else is wrong. */
+/** Loads the configuration of the stores alone, so that they can be checked while other variables have issues. */
 function loadStores (env: NodeJS.ProcessEnv): Config | undefined {
   const stores = Object.entries(env).filter(([name]) => /^(DATABASE|REDIS)_/.test(name))
   try {
@@ -11,7 +11,7 @@ function loadStores (env: NodeJS.ProcessEnv): Config | undefined {
   }
 }
 
-/** Checks the whole configuration. `config` is missing if not even the stores can be found. */
+/** Checks the whole configuration. `config` is undefined if the variables of the stores have issues, too. */
 export function checkConfiguration (env: NodeJS.ProcessEnv): { findings: Finding[], config: Config | undefined } {
   try {
     const config = loadConfig(env)
@@ -19,7 +19,8 @@ export function checkConfiguration (env: NodeJS.ProcessEnv): { findings: Finding
     if (findings.length === 0) findings.push(ok('configuration', `complete, messages go by ${config.smsProvider}`))
     return { findings, config }
   } catch (error) {
-    // It throws nothing else.
-    return { findings: (error as ConfigError).problems.map((text) => problem('configuration', text)), config: loadStores(env) }
+    // loadConfig throws nothing else.
+    const { problems } = error as ConfigError
+    return { findings: problems.map((text) => problem('configuration', text)), config: loadStores(env) }
   }
 }

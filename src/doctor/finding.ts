@@ -1,6 +1,6 @@
 export type Level = 'ok' | 'warning' | 'problem'
 
-/** One line of the report: what was checked, how it is, and what to do. */
+/** One line of the report: what was checked, the result, and what to do. */
 export interface Finding {
   level: Level
   subject: string
@@ -11,7 +11,7 @@ export const ok = (subject: string, text: string): Finding => ({ level: 'ok', su
 export const warning = (subject: string, text: string): Finding => ({ level: 'warning', subject, text })
 export const problem = (subject: string, text: string): Finding => ({ level: 'problem', subject, text })
 
-/** What an error of a store says, in one line. The failure of a name with several IPs has a code and no message. */
+/** The message of a store's error, in one line. The error of a host name with several IPs has a code and no message. */
 export function errorText (error: unknown): string {
   const { code, message, cause } = error as NodeJS.ErrnoException
   // Drizzle puts SQL and parameters into its message.

@@ -4,10 +4,12 @@ import { checkPostgres } from './postgres.js'
 import { checkRedis } from './redis.js'
 
 /**
- * Checks an installation: its configuration, PostgreSQL and Redis (CONTRACT, section 2). Prints one line for each check. It
- * sends no message and changes nothing. Returns the exit code: 1 if there is a problem.
+ * Checks an installation: its configuration, PostgreSQL and Redis (CONTRACT, section 2). Prints one line for each
+ * check. Sends no message and changes nothing. Returns the exit code: 1 if there is a problem, otherwise 0.
  */
-export async function examine (env: NodeJS.ProcessEnv, print: (line: string) => void, clock = Date.now): Promise<number> {
+export async function examine (
+  env: NodeJS.ProcessEnv, print: (line: string) => void, clock = Date.now
+): Promise<number> {
   const counts = { ok: 0, warning: 0, problem: 0 }
   const report = (findings: Finding[]) => {
     for (const { level, subject, text } of findings) {

@@ -20,7 +20,10 @@ const faults = {
 }
 type Fault = keyof typeof faults
 
-/** Why a stored number cannot sign in; undefined if it can. `exempt` is the market of a number that any plan may refuse. */
+/**
+ * Why a stored number cannot sign in; undefined if it can. `exempt` returns the market of a number that need not follow
+ * the numbering plan.
+ */
 function faultOf (phone: string, exempt: (phone: string) => MarketId | undefined): Fault | undefined {
   if (!e164.test(phone)) return 'notE164'
   const parsed = parsePhone(phone, { exempt })
@@ -49,12 +52,13 @@ export async function checkNumbers (db: Database, { testPhones, phoneExtraPrefix
   const exempt = (phone: string) => testPhones.get(phone)?.market ?? extraMarket(phoneExtraPrefixes, phone)
   const tallies = { notE164: tally(), noMarket: tally(), refused: tally() }
   const duplicates = tally()
-  /** In E.164, of the numbers that are stored in another form. */
+  /** The E.164 form of the numbers that are stored in another form. */
   const rewritten = new Set<string>()
   let total = 0
   let lastId: number | undefined = -1
   while (lastId !== undefined) {
-    const page: Array<{ id: number, phone: string }> = await db.select({ id: users.id, phone: users.phoneNumber }).from(users)
+    const page: Array<{ id: number, phone: string }> = await db
+      .select({ id: users.id, phone: users.phoneNumber }).from(users)
       .where(gt(users.id, lastId)).orderBy(users.id).limit(rowsPerPage)
     const forms: string[] = []
     for (const { phone } of page) {
@@ -67,7 +71,8 @@ export async function checkNumbers (db: Database, { testPhones, phoneExtraPrefix
       rewritten.add(form)
     }
     if (forms.length > 0) {
-      for (const { phone } of await db.select({ phone: users.phoneNumber }).from(users).where(inArray(users.phoneNumber, forms))) duplicates.add(phone)
+      const others = await db.select({ phone: users.phoneNumber }).from(users).where(inArray(users.phoneNumber, forms))
+      for (const { phone } of others) duplicates.add(phone)
     }
     total += page.length
     lastId = page.at(-1)?.id
@@ -75,7 +80,8 @@ export async function checkNumbers (db: Database, { testPhones, phoneExtraPrefix
   const findings = (Object.keys(faults) as Fault[]).filter((fault) => tallies[fault].count() > 0)
     .map((fault) => warning('users numbers', `${tallies[fault]} of ${total} are ${faults[fault]}`))
   if (duplicates.count() > 0) {
-    findings.push(warning('users duplicates', `${duplicates} are one number in several rows: merge these rows, only the one in E.164 can sign in`))
+    findings.push(warning('users duplicates',
+      `${duplicates} are one number in several rows: merge these rows, only the one in E.164 can sign in`))
   }
-  return findings.length > 0 ? findings : [ok('users numbers', `all ${total} can sign in, none is there twice`)]
+  return findings.length > 0 ? findings : [ok('users numbers', `all ${total} can sign in, none occurs twice`)]
 }

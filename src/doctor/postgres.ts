@@ -14,20 +14,25 @@ import { checkRights } from './rights.js'
 /** PostgreSQL 14 is the oldest version that its developers support. */
 const oldestVersion = 140_000
 const maxClockDifferenceMs = 5000
-/** The active check takes one of these. The check of prepared statements needs the other two. */
+/** The active check has one of these connections. The check of prepared statements needs the other two. */
 const connections = 3
 
-/** What pg keeps of a connection: its socket, and the process that the startup named. */
+/** What pg keeps about a connection: its socket, and the process id that the server sent at startup. */
 interface Internals { connection: { stream: Socket & Partial<TLSSocket> }, processID: number }
 const internals = (client: object) => client as Internals
 
-/** Whether a connection is encrypted, and its certificate verified. */
+/** Whether a connection is encrypted and its certificate verified. */
 export function checkTls ({ encrypted, authorized, remoteAddress }: Partial<TLSSocket>): Finding {
   const subject = 'PostgreSQL TLS'
   if (authorized) return ok(subject, 'encrypted, the certificate is verified')
-  if (encrypted) return warning(subject, 'encrypted, but the certificate is not verified: use sslmode=verify-full, and DATABASE_CA_FILE for a private authority')
+  if (encrypted) {
+    return warning(subject, 'encrypted, but the certificate is not verified: ' +
+      'use sslmode=verify-full, and DATABASE_CA_FILE for a private authority')
+  }
   // A Unix socket has no remote address.
-  if (remoteAddress === undefined || /^(127\.|::1$|::ffff:127\.)/.test(remoteAddress)) return ok(subject, 'none, and none is needed on the same machine')
+  if (remoteAddress === undefined || /^(127\.|::1$|::ffff:127\.)/.test(remoteAddress)) {
+    return ok(subject, 'none, and none is needed on the same machine')
+  }
   return warning(subject, 'none: numbers cross the network in clear text, add sslmode=verify-full to DATABASE_URL')
 }
 
@@ -40,7 +45,8 @@ interface Server extends Record<string, unknown> {
   role: string
 }
 
-const serverFacts = sql`SELECT current_setting('server_version') AS version, current_setting('server_version_num')::int AS number,
+const serverFacts = sql`SELECT current_setting('server_version') AS version,
+  current_setting('server_version_num')::int AS number,
   extract(epoch FROM clock_timestamp())::float8 * 1000 AS now, current_user AS role,
   current_setting('transaction_read_only') = 'on' OR pg_is_in_recovery() AS "isReadOnly",
   (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS "isSuperuser"`
@@ -50,7 +56,7 @@ export const checkVersion = (version: string, number: number): Finding => number
   ? warning('PostgreSQL version', `${version} is no longer supported by its developers: upgrade`)
   : ok('PostgreSQL version', version)
 
-/** What the server says of itself. */
+/** Checks what the server reports about itself. */
 async function checkServer (db: Database, clock: () => number): Promise<Finding[]> {
   const earliest = clock()
   const { rows: [row] } = await db.execute<Server>(serverFacts)
@@ -62,10 +68,12 @@ async function checkServer (db: Database, clock: () => number): Promise<Finding[
       ? warning('PostgreSQL clock', `${Math.round(differenceMs / 1000)} s apart from this machine: run NTP on both`)
       : ok('PostgreSQL clock', 'agrees with this machine'),
     isReadOnly
-      ? problem('PostgreSQL writes', 'the connection is read-only: point DATABASE_URL to the primary, and see default_transaction_read_only')
+      ? problem('PostgreSQL writes',
+        'the connection is read-only: point DATABASE_URL to the primary, and see default_transaction_read_only')
       : ok('PostgreSQL writes', 'accepted'),
     isSuperuser
-      ? warning('PostgreSQL role', `${role} is a superuser: give the service a role that has no more than it needs, see docs/existing-users-table.md`)
+      ? warning('PostgreSQL role',
+        `${role} is a superuser: give the service a role that has no more than it needs, see docs/existing-users-table.md`)
       : ok('PostgreSQL role', role)
   ]
 }
@@ -75,8 +83,9 @@ const statements = 'PostgreSQL prepared statements'
 const lostStatement = ['26000', '42P05', '08P01']
 
 /**
- * A pooler names a process of its own at startup. In transaction mode it hands a client from one connection of the server to
- * another: while a transaction holds the connection that prepared a statement, the statement runs on another one.
+ * A pooler sends a process id of its own at startup. In transaction mode it moves a client from one server connection
+ * to another: while a transaction holds the connection that prepared a statement, the statement runs on another
+ * connection.
  */
 async function tryStatements (connect: () => Promise<Connection>, isUsed: boolean): Promise<Finding> {
   const statement = { name: 'phone_auth_doctor', text: 'SELECT pg_backend_pid() AS pid' }
@@ -101,9 +110,11 @@ async function checkPreparedStatements (db: Database, isUsed: boolean): Promise<
     opened.push(client)
     return client
   }
-  const finding = await tryStatements(connect, isUsed).catch((error: unknown) => lostStatement.includes(sqlState(error) ?? '')
-    ? problem(statements, 'the pooler loses them: set DATABASE_PREPARED_STATEMENTS=false, or max_prepared_statements in PgBouncer 1.24 or later')
-    : warning(statements, `not checked: ${errorText(error)}`))
+  const finding = await tryStatements(connect, isUsed)
+    .catch((error: unknown) => lostStatement.includes(sqlState(error) ?? '')
+      ? problem(statements, 'the pooler loses them: set DATABASE_PREPARED_STATEMENTS=false, ' +
+        'or max_prepared_statements in PgBouncer 1.24 or later')
+      : warning(statements, `not checked: ${errorText(error)}`))
   // Closing the connections ends the transaction.
   for (const client of opened) client.release(true)
   return finding
@@ -119,16 +130,20 @@ async function checkUsers (db: Database, config: Config): Promise<Finding[]> {
   const { rows: triggers } = await db.execute<{ name: string }>(sql`SELECT tgname AS name FROM pg_trigger
     WHERE tgrelid = to_regclass('users') AND NOT tgisinternal AND tgenabled <> 'D' ORDER BY 1`)
   findings.push(triggers.length > 0
-    ? warning('users triggers', `${triggers.map(({ name }) => name).join(', ')}: see that they neither refuse nor change what the service writes`)
+    ? warning('users triggers', `${triggers.map(({ name }) => name).join(', ')}: ` +
+      'make sure that they neither refuse nor change what the service writes')
     : ok('users triggers', 'none'))
-  const { rows: [security] } = await db.execute<{ isActive: boolean }>(sql`SELECT row_security_active(to_regclass('users')::oid) AS "isActive"`)
+  const { rows: [security] } = await db.execute<{ isActive: boolean }>(
+    sql`SELECT row_security_active(to_regclass('users')::oid) AS "isActive"`)
   findings.push(security?.isActive
-    ? warning('users row level security', 'applies to this role: a policy that hides a row hides its owner, use a role with BYPASSRLS')
+    ? warning('users row level security',
+      'applies to this role: a policy that hides a row hides its owner, use a role with BYPASSRLS')
     : ok('users row level security', 'does not apply to this role'))
 
   const rights = await checkRights(db)
   findings.push(...rights)
-  if (issues.length === 0 && rights.every(({ level }) => level !== 'problem')) findings.push(...await checkNumbers(db, config))
+  const isReadable = issues.length === 0 && rights.every(({ level }) => level !== 'problem')
+  if (isReadable) findings.push(...await checkNumbers(db, config))
   else findings.push(warning('users numbers', 'not checked: solve the problems above first'))
   return findings
 }
@@ -142,14 +157,16 @@ export async function checkPostgres (config: Config, clock: () => number): Promi
   try {
     const started = performance.now()
     const client = await db.pool.connect()
-    findings.push(ok('PostgreSQL', `reachable in ${Math.round(performance.now() - started)} ms`), checkTls(internals(client).connection.stream))
+    findings.push(ok('PostgreSQL', `reachable in ${Math.round(performance.now() - started)} ms`))
+    findings.push(checkTls(internals(client).connection.stream))
     client.release()
     findings.push(...await checkServer(db, clock), await checkPreparedStatements(db, config.databasePreparedStatements))
     findings.push(...await checkUsers(db, config))
   } catch (error) {
     findings.push(findings.length > 0
       ? problem('PostgreSQL', `a check failed: ${errorText(error)}`)
-      : problem('PostgreSQL', `not reachable: ${errorText(error)}. See host, port, user and password in DATABASE_URL, and the firewall`))
+      : problem('PostgreSQL', `not reachable: ${errorText(error)}. ` +
+        'Check host, port, user and password in DATABASE_URL, and the firewall'))
   } finally {
     await app.close()
   }

@@ -6,29 +6,31 @@ import redisPlugin from '../plugins/redis.js'
 import type { Redis } from '../redis/connect.js'
 import { errorText, ok, problem, warning, type Finding } from './finding.js'
 
-/** Never written: SET with XX needs a key that exists. */
+/** Never written: SET with XX needs an existing key. */
 const key = 'code:doctor'
 const oldestVersion = 6.2
 const reachTimeoutMs = 3000
 const retryMs = 100
-/** Shares of the memory that are used. */
+/** Shares of used memory: from the first on a warning, from the second on a problem. */
 const fewFree = 0.8
 const almostNoneFree = 0.95
 
-/** What is asked of a server, or of each master of a Cluster. */
+/** A server, or a master of a Cluster, as far as the checks use it. */
 interface Node {
   info: () => Promise<string>
   config: (get: 'GET', name: string) => Promise<unknown>
   options: { host?: string | undefined, port?: number | undefined }
 }
 
-/** A Cluster is known by its nodes: the connection may be a proxy that no instanceof sees through. */
+/** A Cluster is recognized by its `nodes`: the connection may be a Proxy, which instanceof does not see through. */
 function mastersOf (redis: Redis): Node[] {
   const { nodes } = redis as { nodes?: (role: 'master') => Node[] }
   return nodes ? nodes.call(redis, 'master') : [redis as unknown as Node]
 }
 
-/** Names the commands of the service that the user of this connection may not run. Redis 7 and later can tell. */
+/**
+ * Returns the commands of the service that the user of this connection may not run. Only Redis 7 and later can check.
+ */
 const forbidden = `
 local found = {}
 if not redis.acl_check_cmd then return found end
@@ -52,11 +54,17 @@ try('HDEL', key, 'a')
 return found`
 
 const acl = 'see the commands and keys in docs/deployment.md'
-const reason = (message: string) => /READONLY/.test(message)
-  ? 'this is a replica, point REDIS_URL to the master'
-  : /OOM/.test(message) ? 'its memory is full, raise maxmemory' : /MISCONF/.test(message) ? 'it cannot save its data, free its disk' : acl
+const reasons: Array<[pattern: RegExp, reason: string]> = [
+  [/READONLY/, 'this is a replica, point REDIS_URL to the master'],
+  [/OOM/, 'its memory is full, raise maxmemory'],
+  [/MISCONF/, 'it cannot save its data, free its disk']
+]
 
-const refused = (error: unknown) => problem('Redis writes', `refused (${errorText(error)}): ${reason(errorText(error))}`)
+function refused (error: unknown) {
+  const message = errorText(error)
+  const [, reason = acl] = reasons.find(([pattern]) => pattern.test(message)) ?? []
+  return problem('Redis writes', `refused (${message}): ${reason}`)
+}
 
 async function checkWrites (redis: Redis): Promise<Finding> {
   try {
@@ -91,7 +99,7 @@ export function checkVersion (subject: string, info: string): Finding {
     : ok(subject, version)
 }
 
-/** Whether memory is left: up to maxmemory, or to the memory of the machine where maxmemory is not set. */
+/** Whether memory is free: up to maxmemory, or up to the memory of the machine if maxmemory is not set. */
 export function checkMemory (subject: string, info: string): Finding {
   const used = Number(field(info, 'used_memory'))
   const limit = Number(field(info, 'maxmemory')) || Number(field(info, 'total_system_memory'))
@@ -100,7 +108,7 @@ export function checkMemory (subject: string, info: string): Finding {
   return used >= limit * fewFree ? warning(subject, `${text}: raise maxmemory before it is full`) : ok(subject, text)
 }
 
-/** Whether the data survive a restart. */
+/** Whether the data survives a restart. */
 export async function checkPersistence (subject: string, info: string, node: Pick<Node, 'config'>): Promise<Finding> {
   if (field(info, 'aof_last_write_status') === 'err' || field(info, 'rdb_last_bgsave_status') === 'err') {
     return problem(subject, 'the last write to disk failed: free the disk, or Redis refuses writes')
@@ -108,7 +116,9 @@ export async function checkPersistence (subject: string, info: string, node: Pic
   if (field(info, 'aof_enabled') === '1') return ok(subject, 'append-only file')
   // Managed services do not show their settings.
   const save = await node.config('GET', 'save').then(String, () => undefined)
-  if (save === undefined) return warning(subject, 'no append-only file: see that the service keeps the data through a restart')
+  if (save === undefined) {
+    return warning(subject, 'no append-only file: make sure that the service keeps the data through a restart')
+  }
   return save === 'save,'
     ? warning(subject, 'none: a restart forgets codes, counts and logouts, set appendonly yes')
     : warning(subject, 'snapshots only: a restart forgets the logouts since the last one, set appendonly yes')
@@ -116,13 +126,17 @@ export async function checkPersistence (subject: string, info: string, node: Pic
 
 async function checkNode (node: Node, name: string): Promise<Finding[]> {
   const info = await infoOf(node)
-  if (info === '') return [warning(`${name} server`, 'the user may not run INFO: version, eviction, persistence and memory are not checked')]
+  if (info === '') {
+    return [warning(`${name} server`,
+      'the user may not run INFO: version, eviction, persistence and memory are not checked')]
+  }
   const policy = field(info, 'maxmemory_policy')
   return [
     checkVersion(`${name} version`, info),
     policy === 'noeviction'
       ? ok(`${name} eviction`, policy)
-      : problem(`${name} eviction`, `maxmemory-policy is ${policy}, which forgets logouts when memory runs short: set noeviction`),
+      : problem(`${name} eviction`,
+        `maxmemory-policy is ${policy}, which forgets logouts when memory runs short: set noeviction`),
     await checkPersistence(`${name} persistence`, info, node),
     checkMemory(`${name} memory`, info)
   ]
@@ -137,15 +151,19 @@ function checkTopology (url: string, info: string, masters: number): Finding {
   if (field(info, 'cluster_enabled') !== '1') return ok(subject, 'one server')
   return url.includes(',')
     ? ok(subject, `Cluster of ${masters} masters`)
-    : warning(subject, 'REDIS_URL names a single node of a Cluster: add two more, joined by commas, or nothing starts while it is down')
+    : warning(subject, 'REDIS_URL names a single node of a Cluster: ' +
+      'add two more, joined by commas, or nothing starts while that node is unavailable')
 }
 
-/** What keeps a connection from being used. One to a replica is closed after each refused write. */
+/** Why a connection cannot be used. A connection to a replica is closed after each refused write. */
 export const unreachable = (cause: unknown): Finding => errorText(cause).startsWith('READONLY')
   ? refused(cause)
-  : problem('Redis', `not reachable: ${errorText(cause)}. See host, port, user and password in REDIS_URL, and the firewall`)
+  : problem('Redis',
+    `not reachable: ${errorText(cause)}. Check host, port, user and password in REDIS_URL, and the firewall`)
 
-/** Waits for a connection that is still being made, as to the nodes of a Cluster of which REDIS_URL names one. */
+/**
+ * Waits for a connection that is still being opened, such as to the nodes of a Cluster of which REDIS_URL names one.
+ */
 async function reach (redis: Redis): Promise<void> {
   const end = performance.now() + reachTimeoutMs
   for (;;) {
@@ -165,7 +183,8 @@ async function reach (redis: Redis): Promise<void> {
 export async function checkRedis (config: Config): Promise<Finding[]> {
   if (config.redisUrl === undefined) return [ok('Redis', 'none, codes are in process memory: for development only')]
   const lines: string[] = []
-  const app = Fastify({ logger: { ...loggerOptions('error'), stream: { write: (line: string) => { lines.push(line) } } } })
+  const stream = { write: (line: string) => { lines.push(line) } }
+  const app = Fastify({ logger: { ...loggerOptions('error'), stream } })
   const findings: Finding[] = []
   try {
     const started = performance.now()
@@ -174,12 +193,14 @@ export async function checkRedis (config: Config): Promise<Finding[]> {
     await reach(redis)
     findings.push(ok('Redis', `reachable in ${Math.round(performance.now() - started)} ms`))
     const nodes = mastersOf(redis)
-    findings.push(checkTopology(config.redisUrl, await infoOf(nodes[0] as Node), nodes.length), await checkRights(redis), await checkWrites(redis))
+    findings.push(checkTopology(config.redisUrl, await infoOf(nodes[0] as Node), nodes.length))
+    findings.push(await checkRights(redis), await checkWrites(redis))
     for (const node of nodes) {
-      findings.push(...await checkNode(node, nodes.length > 1 ? `Redis ${node.options.host}:${node.options.port}` : 'Redis'))
+      const name = nodes.length > 1 ? `Redis ${node.options.host}:${node.options.port}` : 'Redis'
+      findings.push(...await checkNode(node, name))
     }
   } catch (error) {
-    // The connection logs why it fails; the command knows only that there is none.
+    // The log says why the connection fails. The error of a command says only that there is no connection.
     const cause = [...lines.map((line) => (JSON.parse(line) as { err?: Error }).err), error].find(Boolean)
     findings.push(unreachable(cause))
   } finally {

@@ -6,8 +6,9 @@ const isAnnouncedEmpty = ({ headers }: IncomingMessage) =>
   headers['transfer-encoding'] === undefined && !(Number(headers['content-length']) > 0)
 
 /**
- * Reads bodies as JSON in UTF-8 (RFC 8259, section 8.1), which Fastify would repair where it is broken. An empty body is no body,
- * whatever its Content-Type says (CONTRACT, section 4): HTTP clients set one on every request.
+ * Reads bodies as JSON in UTF-8 (RFC 8259, section 8.1); Fastify's own parser would repair broken UTF-8. An empty body
+ * counts as no body, whatever its Content-Type says (CONTRACT, section 4): HTTP clients set a Content-Type on every
+ * request.
  */
 export function readJson (app: FastifyInstance) {
   const parse = app.getDefaultJsonParser('error', 'error')
@@ -24,12 +25,13 @@ export function readJson (app: FastifyInstance) {
     parse(request, text, done)
   })
   // The first byte of a chunked body shows that it is not empty. The rest is not read.
-  app.addContentTypeParser('*', ({ raw }: FastifyRequest, payload: IncomingMessage) => new Promise((resolve, reject) => {
+  const refuseContent = ({ raw }: FastifyRequest, payload: IncomingMessage) => new Promise((resolve, reject) => {
     const refuse = () => reject(problem('unsupported_media_type'))
     if (Number(raw.headers['content-length']) > 0) refuse()
     else payload.once('data', refuse).once('end', resolve).once('error', reject)
-  }))
-  // Fastify looks at the type first, and refuses one that is malformed before any parser sees it.
+  })
+  app.addContentTypeParser('*', refuseContent)
+  // Fastify checks the type first, and refuses a malformed one before any parser runs.
   app.addHook('preParsing', ({ raw }, _reply, _payload, done) => {
     if (isAnnouncedEmpty(raw)) delete raw.headers['content-type']
     done()

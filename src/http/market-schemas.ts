@@ -5,7 +5,8 @@ import { oneOf, openOneOf } from './schemas.js'
 export const LanguageSchema = oneOf<Language>(languages, 'Language', 'A language of messages.')
 
 /** The market of a request. */
-export const MarketIdSchema = oneOf<MarketId>(marketIds, 'MarketId', 'The market of a national number; a country code counts more.')
+export const MarketIdSchema = oneOf<MarketId>(marketIds, 'MarketId',
+  'The market of a national number. A country code in the number takes precedence.')
 
 /** The language of a response. */
 export const OpenLanguage = (description: string) => openOneOf<Language>(languages, description)

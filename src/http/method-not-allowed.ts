@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { problem } from './problems.js'
 
-/** Gathers the methods of every path that is registered from now on. */
+/** Collects the methods of every path that is registered from now on. */
 export function methodsByPath (app: FastifyInstance) {
   const paths = new Map<string, Set<string>>()
   app.addHook('onRoute', ({ url, method }) => {
@@ -12,10 +12,10 @@ export function methodsByPath (app: FastifyInstance) {
   return paths
 }
 
-/** Answers 405 with Allow (RFC 9110, section 15.5.6) to every other method of a known path, before a body is read. */
+/** Responds 405 with Allow (RFC 9110, section 15.5.6) to every other method of a known path, before a body is read. */
 export function refuseOtherMethods (app: FastifyInstance, paths: Map<string, Set<string>>) {
   for (const [url, methods] of [...paths]) {
-    // Of a path that answers with and without a slash at its end Fastify tells the GET of one only.
+    // If a path matches with and without a trailing slash, Fastify announces its GET for one of the two only.
     if (app.hasRoute({ method: 'GET', url })) methods.add('GET')
     const allow = [...methods].join(', ')
     const method = app.supportedMethods.filter((one) => !methods.has(one))

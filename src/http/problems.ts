@@ -4,29 +4,30 @@ import { Type, type Static } from 'typebox'
 import { header, type Header } from './responses.js'
 import { Int32, openOneOf } from './schemas.js'
 
-/** Every error a client can meet, by its stable code: status and a sentence for a person. */
+/** Every problem by its stable code: its status, and one or two sentences for the person. */
 const publicErrors = {
   bad_request: [400, 'The request cannot be read. Check its JSON, its path and its Authorization header.'],
   invalid_code: [400, 'This code is wrong or no longer valid. Check it, or ask for a new one.'],
   token_missing: [401, 'Sign in first: send the access token as "Authorization: Bearer <token>".'],
   invalid_token: [401, 'This access token is not valid. Sign in again.'],
-  not_found: [404, 'There is nothing here.'],
-  method_not_allowed: [405, 'This path does not answer this method. The Allow header lists those it does.'],
+  not_found: [404, 'Nothing was found here. Check the path.'],
+  method_not_allowed: [405, 'This path does not support this method. Use one that the Allow header lists.'],
   request_timeout: [408, 'The request took too long to arrive. Send it again.'],
-  address_limit: [409, 'There are 50 addresses already. Delete one first.'],
-  account_in_use: [409, 'Other records still belong to this account. They have to be removed first.'],
-  payload_too_large: [413, 'The body is larger than 16 KiB.'],
+  address_limit: [409, 'You already have 50 addresses. Delete one first.'],
+  account_in_use: [409, 'Other records still belong to this account. They must be removed first.'],
+  payload_too_large: [413, 'The body is larger than 16 KiB. Send a smaller one.'],
   unsupported_media_type: [415, 'Send the body as application/json.'],
-  invalid_request: [422, 'The request has values that cannot be accepted; errors lists them.'],
-  opted_out: [422, 'This number has opted out of messages. Text START to the sender of the codes, then ask for a code again.'],
+  invalid_request: [422, 'Some values in the request are not valid. Correct those that errors lists.'],
+  opted_out: [422,
+    'This number has opted out of messages. Text START to the sender of the codes, then ask for a code again.'],
   unsupported_phone: [422, 'Codes cannot be sent to this number. Use a mobile number of a supported market.'],
   resend_too_soon: [429, 'A code was sent a moment ago. Wait before asking for another one.'],
-  too_many_sends: [429, 'Too many codes were asked for. Try again later.'],
+  too_many_sends: [429, 'Too many codes were requested. Try again later.'],
   rate_limited: [429, 'Too many requests. Try again later.'],
-  headers_too_large: [431, 'The headers are larger than 16 KiB.'],
-  internal_error: [500, 'Something went wrong on our side.'],
+  headers_too_large: [431, 'The headers are larger than 16 KiB. Send smaller ones.'],
+  internal_error: [500, 'Something went wrong on our side. Try again later.'],
   sms_failed: [502, 'The message could not be sent. Try again.'],
-  unavailable: [503, 'The service cannot answer right now. Try again in a moment.']
+  unavailable: [503, 'The service is temporarily unavailable. Try again in a moment.']
 } as const satisfies Record<string, readonly [status: number, detail: string]>
 
 export type ProblemCode = keyof typeof publicErrors
@@ -36,7 +37,7 @@ const constructors = Object.fromEntries(Object.entries(publicErrors).map(([code,
   [code, createError(code, detail, status, Error, false)])) as Record<ProblemCode, ReturnType<typeof createError>>
 
 export interface ProblemExtras {
-  /** Seconds after which to try again. */
+  /** Seconds until the client should try again. */
   retryAfter?: number
   attemptsRemaining?: number
   errors?: Array<{ field: string, message: string }>
@@ -59,25 +60,25 @@ export function problem (code: ProblemCode, extras: ProblemExtras = {}): Problem
 export const isProblem = (error: unknown): error is Problem =>
   error instanceof Error && 'problemCode' in error
 
-/** The only description of an error body: RFC 9457 problem details. */
+/** The schema of every error body: problem details (RFC 9457). */
 export const ProblemSchema = Type.Object({
-  type: Type.String({ description: '`about:blank`: `code` tells problems apart.' }),
-  title: Type.String({ description: 'The phrase of the status.' }),
+  type: Type.String({ description: '`about:blank`; `code` identifies the problem.' }),
+  title: Type.String({ description: 'The reason phrase of the status.' }),
   status: Int32('The status of the response.'),
   detail: Type.String({ description: 'A sentence for the person, which says what to do.' }),
-  code: openOneOf(Object.keys(publicErrors) as ProblemCode[], 'The stable part, which a program goes by.'),
-  request_id: Type.String({ description: 'Also in X-Request-Id; names this request in the log.' }),
-  retry_after: Type.Optional(Int32('Seconds after which to try again.')),
-  attempts_remaining: Type.Optional(Int32('Guesses that the live code has left; at 0 it is dead.')),
+  code: openOneOf(Object.keys(publicErrors) as ProblemCode[], 'The stable identifier of the problem, for programs.'),
+  request_id: Type.String({ description: 'Identifies this request in the log; also in X-Request-Id.' }),
+  retry_after: Type.Optional(Int32('Seconds until the client should try again.')),
+  attempts_remaining: Type.Optional(Int32('Guesses left for the live code; at 0 the code is dead.')),
   errors: Type.Optional(Type.Array(Type.Object({
     field: Type.String({ description: 'JSON pointer (RFC 6901) to the member of the body; empty for the whole body.' }),
-    message: Type.String({ description: 'What is wrong with it.' })
-  }, { title: 'FieldError', description: 'A member of the body that cannot be accepted.' }), {
-    description: 'Beside invalid_request: what is wrong, member by member.'
+    message: Type.String({ description: 'What is wrong with this member.' })
+  }, { title: 'FieldError', description: 'A member of the body that is not valid.' }), {
+    description: 'The members that are not valid, with status 422.'
   }))
 }, { title: 'Problem', description: 'Problem details (RFC 9457).' })
 
-/** The body of an answer to `error` (RFC 9457, section 3). */
+/** The body of the response to `error` (RFC 9457, section 3). */
 export function problemBody (error: Problem, requestId: string): Static<typeof ProblemSchema> {
   return {
     type: 'about:blank',
@@ -92,7 +93,7 @@ export function problemBody (error: Problem, requestId: string): Static<typeof P
   }
 }
 
-/** What the examples of the document show beside the usual members. */
+/** Additional members in the examples of the document. */
 const exampleExtras: Partial<Record<ProblemCode, ProblemExtras>> = {
   opted_out: { errors: [{ field: '/phone', message: 'has opted out of messages' }] },
   unsupported_phone: { errors: [{ field: '/phone', message: 'cannot receive messages: use a mobile number' }] },
@@ -104,14 +105,17 @@ const exampleExtras: Partial<Record<ProblemCode, ProblemExtras>> = {
 }
 
 const problemHeaders: Record<number, Record<string, Header>> = {
-  401: { 'WWW-Authenticate': header('The challenge of RFC 6750: `Bearer realm="phone-auth"`, with `error="invalid_token"` unless no credentials came.') },
-  429: { 'Retry-After': header('Seconds after which to try again.', 'int32') },
-  503: { 'Retry-After': header('Seconds after which to try again.', 'int32') }
+  401: {
+    'WWW-Authenticate': header('The challenge of RFC 6750: `Bearer realm="phone-auth"`, ' +
+      'with `error="invalid_token"` if the request has credentials.')
+  },
+  429: { 'Retry-After': header('Seconds until the client should try again.', 'int32') },
+  503: { 'Retry-After': header('Seconds until the client should try again.', 'int32') }
 }
 
 /**
- * The responses of a route for the errors it answers, by status, each with its codes as examples. `field` is the member
- * of the body, as a JSON pointer, that the example of invalid_request complains about.
+ * The responses of a route for its problems, by status, each with its codes as examples. `field` is the JSON pointer
+ * (RFC 6901) to the member of the body that the example of invalid_request names.
  */
 export function problems<Code extends ProblemCode> (codes: readonly Code[], field = '/phone') {
   const responses: Record<number, ReturnType<typeof problemResponse>> = {}

@@ -2,13 +2,15 @@ import { isIP } from 'node:net'
 import { Type, type Static, type TSchema } from 'typebox'
 import { withoutSeparators } from '../phone/phone-number.js'
 
-/** Characters that spoof what others see and no name needs: controls; overrides, embeddings and isolates of UAX #9. */
+/**
+ * Characters that spoof what others see and that no name needs: controls; overrides, embeddings, isolates of UAX #9.
+ */
 const hidden = /[\p{Cc}\u202a-\u202e\u2066-\u2069]/u
 
-/** A host name with a dot. The URL standard has turned every spelling of an IPv4 address into four numbers by then. */
+/** A host name with a dot. The URL parser has already turned every spelling of an IPv4 address into four numbers. */
 const domainName = /^[a-z0-9_-]+(\.[a-z0-9_-]+)+$/
 
-/** Whether a picture can lie there: on a host of the public DNS, without credentials. */
+/** Whether a text is the URL of a picture: on a host of the public DNS, without credentials. */
 function isPictureUrl (value: string): boolean {
   if (!/^https?:\/\/[^\s"<>\\^`{|}]+$/iu.test(value) || !formats.text(value) || !URL.canParse(value)) return false
   const { hostname, username, password, port } = new URL(value)
@@ -17,31 +19,33 @@ function isPictureUrl (value: string): boolean {
 }
 
 /**
- * Formats for Ajv beside the standard ones. Text is stored as it came, so half of a surrogate pair, which PostgreSQL does
- * not store, is refused. The joiners and the marks U+200E and U+200F stay: scripts need them.
+ * Formats for Ajv in addition to the standard ones. Text is stored as received, so half of a surrogate pair is refused:
+ * PostgreSQL does not store it. The joiners and the marks U+200E and U+200F are accepted: scripts need them.
  */
 export const formats = {
   text: (value: string) => !hidden.test(value) && value.isWellFormed(),
-  /** Line breaks are what people type into a field of several lines. */
+  /** Text for a field of several lines, into which people type line breaks. */
   'multiline-text': (value: string) => formats.text(value.replace(/\r?\n/g, '')),
   'picture-url': isPictureUrl,
   'one-time-code': (value: string) => /^[0-9]{6}$/.test(withoutSeparators(value))
 }
 
-/** What is wrong with a text that does not have its format. */
+/** What is wrong with a text that does not match its format. */
 export const formatComplaints: Record<keyof typeof formats, string> = {
   text: 'must not contain control characters, line breaks, bidirectional overrides or unpaired surrogates',
-  'multiline-text': 'must not contain control characters other than line breaks, bidirectional overrides or unpaired surrogates',
+  'multiline-text':
+    'must not contain control characters other than line breaks, bidirectional overrides or unpaired surrogates',
   'picture-url': 'must be an http or https URL of a host name with a dot, without user and password',
   'one-time-code': 'must have six digits'
 }
 
-/** At least one character that is no white space. */
+/** A pattern for at least one character that is not white space. */
 export const notBlank = '\\S'
 
 /**
- * For each format a pattern for clients, in what regular expressions of JavaScript, Java, Python and Go have in common. It
- * matches all that the format accepts and refuses most of the rest: control characters, blank text, another scheme.
+ * For each format a pattern for clients, in the syntax that regular expressions of JavaScript, Java, Python and Go
+ * share. It matches all that the format accepts, and refuses most other text: control characters, blank text, another
+ * scheme.
  */
 export const documentedPatterns: Record<keyof typeof formats, (isRequired: boolean) => string> = {
   text: (isRequired) => textWithout('\\x00-\\x1f\\x7f-\\x9f', isRequired),
@@ -52,7 +56,7 @@ export const documentedPatterns: Record<keyof typeof formats, (isRequired: boole
 const textWithout = (refused: string, isRequired: boolean) =>
   isRequired ? `^[^${refused}]*[^\\s${refused}][^${refused}]*$` : `^[^${refused}]*$`
 
-/** The schema with null as a second type: in a union with null, generators of clients lose which members are required. */
+/** The schema with null as a second type. In a union with null, client generators lose which members are required. */
 export const Nullable = <T extends TSchema & { type: string }>(schema: T) =>
   Type.Unsafe<Static<T> | null>({ ...schema, type: [schema.type, 'null'] })
 
@@ -64,15 +68,17 @@ export const RequiredText = (maxLength: number, description: string, format: key
 export const OptionalText = (maxLength: number, description: string) =>
   Type.Optional(Nullable(Type.String({ maxLength, format: 'text', description })))
 
-/** One of several values in a request, which refuses any other; in the document it stands under its title. */
+/** One of several values in a request; any other is refused. `title` is its name in the document. */
 export const oneOf = <T extends string>(values: readonly T[], title: string, description: string) =>
   Type.Unsafe<T>({ type: 'string', enum: [...values], title, description })
 
-/** One of several values in a response: a plain string, since clients of today must read the values of tomorrow. */
+/** One of several values in a response: a plain string, because current clients must be able to read future values. */
 export const openOneOf = <T extends string>(values: readonly T[], description: string) =>
-  Type.Unsafe<T>({ type: 'string', description: `${description} More values may be added.`, 'x-extensible-enum': [...values] })
+  Type.Unsafe<T>({
+    type: 'string', description: `${description} More values may be added.`, 'x-extensible-enum': [...values]
+  })
 
-/** A boolean that is always true: generators of clients make an enumeration of strings of a constant. */
+/** A boolean that is always true. Client generators turn a constant into an enumeration of strings. */
 export const True = (description: string) => Type.Unsafe<true>({ type: 'boolean', description })
 
 export const Int32 = (description: string) => Type.Integer({ format: 'int32', description })
@@ -80,7 +86,7 @@ export const UserId = Type.Integer({ format: 'int64', description: 'The id of th
 /** ISO 8601 in UTC. */
 export const Timestamp = (description: string) => Type.String({ format: 'date-time', description })
 
-/** What a response of success has beside its content. */
+/** The members that every successful response has in addition to its content. */
 export const success = { success: True('Always true; a failure is a Problem.') }
 export const done = { ...success, message: Type.String({ description: 'A sentence for the person.' }) }
 export const DoneSchema = Type.Object(done, { title: 'Done' })

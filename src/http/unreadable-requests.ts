@@ -12,18 +12,21 @@ const parserErrors: Record<string, ProblemCode> = {
 }
 
 /**
- * Responds with problem details (RFC 9457) to what Node's parser could not read as a request, and ends the connection. Without
- * `canRespond` it only ends the connection: the client would take the bytes for the response to another request.
+ * Responds with problem details (RFC 9457) to a request that Node's parser cannot read, and ends the connection.
+ * Without `canRespond` it only ends the connection: the client would take the bytes for the response to another
+ * request.
  */
-export function answerUnreadable (error: NodeJS.ErrnoException & { rawPacket?: unknown }, socket: Socket, canRespond: boolean) {
+export function respondToUnreadable (
+  error: NodeJS.ErrnoException & { rawPacket?: unknown }, socket: Socket, canRespond: boolean
+) {
   if (error.code === 'ECONNRESET' || !socket.writable) return
   if (!canRespond) return endConnection(socket)
-  const answer = problem(parserErrors[String(error.code)] ?? 'bad_request')
+  const details = problem(parserErrors[String(error.code)] ?? 'bad_request')
   const requestId = randomUUID()
   const isHead = (error.rawPacket as Buffer | undefined)?.toString('latin1', 0, 5) === 'HEAD '
-  const body = JSON.stringify(problemBody(answer, requestId))
+  const body = JSON.stringify(problemBody(details, requestId))
   endConnection(socket, [
-    `HTTP/1.1 ${answer.statusCode} ${http.STATUS_CODES[answer.statusCode]}`,
+    `HTTP/1.1 ${details.statusCode} ${http.STATUS_CODES[details.statusCode]}`,
     'Content-Type: application/problem+json',
     `Content-Length: ${Buffer.byteLength(body)}`,
     'Cache-Control: no-store',

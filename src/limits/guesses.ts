@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { addressGroup, wideAddressGroup, wideFactor } from '../http/client-ip.js'
 import { keyedDigest } from '../redis/keyed-digest.js'
 import type { Redis } from '../redis/connect.js'
-import { answerOf, redisScript } from '../redis/script.js'
+import { replyOf, redisScript } from '../redis/script.js'
 import { secretPicker, type CodeSecrets } from '../redis/code-secrets.js'
 
 const hourMs = 3_600_000
@@ -67,7 +67,7 @@ export function redisGuessStore (redis: Redis): GuessStore {
     settle: redisScript<null>(redis, 'guessSettle', settle)
   }
   return {
-    has: async (key) => await answerOf(redis.exists(`guesses:${key}`)) > 0,
+    has: async (key) => await replyOf(redis.exists(`guesses:${key}`)) > 0,
     async reserve (key, max, now) {
       const [status, value] = await scripts.reserve(`guesses:${key}`, max, now)
       if (status === 'pending') return { status, begins: Number(value) }

@@ -1,7 +1,7 @@
 import { keyedDigest } from '../redis/keyed-digest.js'
 import type { MarketId } from '../phone/markets.js'
 import type { Redis } from '../redis/connect.js'
-import { answerOf, redisScript } from '../redis/script.js'
+import { replyOf, redisScript } from '../redis/script.js'
 import { secretPicker, type CodeSecrets } from '../redis/code-secrets.js'
 
 const dayMs = 86_400_000
@@ -48,7 +48,7 @@ export function dailyMessages (redis: Redis, secrets: CodeSecrets, max: number) 
     take: redisScript<[string, string | number]>(redis, 'dailyTake', take),
     giveBack: redisScript<null>(redis, 'dailyGiveBack', giveBack)
   }
-  const pickSecret = secretPicker(secrets, (key) => answerOf(redis.exists(key)))
+  const pickSecret = secretPicker(secrets, (key) => replyOf(redis.exists(key)))
   /** Returns the Redis key of a market. */
   async function dayOf (market: MarketId) {
     const keyOf = (secret: string) => `daily:${keyedDigest(secret, 'daily', market)}`

@@ -4,13 +4,16 @@ import { clientAddress } from '../http/client-ip.js'
 import { marketIds, marketOf, maskPhone } from '../phone/markets.js'
 
 export type AuthEvent =
-  'code_sent' | 'sms_failed' | 'login' | 'wrong_code' | 'limit_hit' | 'guard_tripped' | 'daily_max_near' | 'test_phone' | 'logout' | 'account_deleted'
+  'code_sent' | 'sms_failed' | 'login' | 'wrong_code' | 'limit_hit' | 'guard_tripped' | 'daily_max_near' |
+  'test_phone' | 'logout' | 'account_deleted'
 const warnings = new Set<AuthEvent>(['guard_tripped', 'daily_max_near', 'test_phone'])
-/** Tells the log what happened to whom. */
+/** Logs an event of an account. */
 export type Audit = (event: AuthEvent, who: { userId?: number | undefined, phone?: string }, more?: object) => void
 
-/** One line for something that happened to an account; the number is masked here and nowhere else. */
-export function logEvent (request: FastifyRequest, event: AuthEvent, who: { userId?: number | undefined, phone?: string }, more: object = {}) {
+/** Logs one line for an event of an account. The phone number is masked here and nowhere else. */
+export function logEvent (
+  request: FastifyRequest, event: AuthEvent, who: { userId?: number | undefined, phone?: string }, more: object = {}
+) {
   request.log[warnings.has(event) ? 'warn' : 'info']({
     event,
     user_id: who.userId,
@@ -22,7 +25,7 @@ export function logEvent (request: FastifyRequest, event: AuthEvent, who: { user
   })
 }
 
-/** The refusals of a limit by the code of their answer. */
+/** The problem code with which each limit refuses. */
 const limits = {
   address: 'rate_limited',
   guesses: 'rate_limited',
@@ -46,21 +49,35 @@ interface Details { limit: keyof typeof limits, reason: string, scope: string, m
  */
 export function auditTrail (registry: Registry) {
   const registers = [registry]
-  const sent = new Counter({ name: 'phone_auth_codes_sent_total', help: 'Codes handed to the SMS provider', labelNames: ['market'], registers })
-  const verified = new Counter({ name: 'phone_auth_codes_verified_total', help: 'Codes traded for a token', labelNames: ['market'], registers })
+  const sent = new Counter({
+    name: 'phone_auth_codes_sent_total', help: 'Codes handed to a provider', labelNames: ['market'], registers
+  })
+  const verified = new Counter({
+    name: 'phone_auth_codes_verified_total', help: 'Codes exchanged for a token', labelNames: ['market'], registers
+  })
   const refused = new Counter({
-    name: 'phone_auth_refused_total', help: 'Sends and verifications refused', labelNames: ['reason', 'market'], registers
+    name: 'phone_auth_refused_total',
+    help: 'Refused sends and verifications',
+    labelNames: ['reason', 'market'],
+    registers
   })
-  const guarded = new Counter({
-    name: 'phone_auth_sms_guard_total', help: 'Decisions of the pumping guard against a send', labelNames: ['scope', 'market', 'mode'], registers
+  const guardDecisions = new Counter({
+    name: 'phone_auth_sms_guard_total',
+    help: 'Decisions of the pumping guard against a send',
+    labelNames: ['scope', 'market', 'mode'],
+    registers
   })
-  // A counter that begins with its first event hides that event from rate() and increase().
-  const reasons = [...new Set(Object.values(limits)), 'invalid_code', 'sms_failed', 'opted_out', 'unsupported_phone', 'sms_guard']
+  // rate() and increase() do not see the first event of a series that begins with it, so each series begins at 0.
+  const reasons = [
+    ...new Set(Object.values(limits)), 'invalid_code', 'sms_failed', 'opted_out', 'unsupported_phone', 'sms_guard'
+  ]
   for (const reason of reasons) for (const market of [...marketIds, unknown]) refused.inc({ reason, market }, 0)
   for (const market of marketIds) {
     sent.inc({ market }, 0)
     verified.inc({ market }, 0)
-    for (const scope of scopes) for (const mode of ['enforce', 'observe']) guarded.inc({ scope, market, mode }, 0)
+    for (const scope of scopes) {
+      for (const mode of ['enforce', 'observe']) guardDecisions.inc({ scope, market, mode }, 0)
+    }
   }
   const count: Partial<Record<AuthEvent, (market: string, more: Details) => void>> = {
     code_sent: (market) => sent.inc({ market }),
@@ -69,7 +86,7 @@ export function auditTrail (registry: Registry) {
     sms_failed: (market, { reason }) => refused.inc({ reason, market }),
     limit_hit: (market, { limit }) => refused.inc({ reason: limits[limit], market }),
     guard_tripped (market, { scope, mode }) {
-      guarded.inc({ scope, market, mode })
+      guardDecisions.inc({ scope, market, mode })
       if (mode === 'enforce') refused.inc({ reason: 'sms_guard', market })
     }
   }

@@ -3,7 +3,7 @@ import type { Metric, Registry } from 'prom-client'
 interface Options {
   name: string
   help: string
-  /** Upper bounds, ascending; what is above the last one counts as +Inf. */
+  /** Upper bounds, ascending. A value above the last one counts as +Inf. */
   buckets: number[]
 }
 
@@ -12,8 +12,8 @@ type Labels = Record<string, string>
 export type Histogram = ReturnType<typeof histogram>
 
 /**
- * A histogram of a registry for the hot path: prom-client hashes the labels at every observation, about 400 ns; here a series
- * is looked up by its owner and an observation takes 20.
+ * A histogram of a registry, for the hot path. prom-client hashes the labels at every observation, which takes about
+ * 400 ns. Here the owner keeps its series, and an observation takes 20 ns.
  */
 export function histogram (registry: Registry, { name, help, buckets }: Options) {
   const bounds = [...buckets, Infinity]
@@ -28,14 +28,19 @@ export function histogram (registry: Registry, { name, help, buckets }: Options)
       let count = 0
       const cumulated = bounds.map((bound, index) => {
         count += counts[index] as number
-        return { metricName: `${name}_bucket`, labels: { ...labels, le: bound === Infinity ? '+Inf' : String(bound) }, value: count }
+        const le = bound === Infinity ? '+Inf' : String(bound)
+        return { metricName: `${name}_bucket`, labels: { ...labels, le }, value: count }
       })
-      return [...cumulated, { metricName: `${name}_sum`, labels, value: sum }, { metricName: `${name}_count`, labels, value: count }]
+      return [
+        ...cumulated,
+        { metricName: `${name}_sum`, labels, value: sum },
+        { metricName: `${name}_count`, labels, value: count }
+      ]
     })
   })
   registry.registerMetric({ name, get } as unknown as Metric)
 
-  /** Begins a series; returns the function that counts a value in it. */
+  /** Adds a series. Returns the function that counts a value in it. */
   return function series (labels: Labels = {}): (value: number) => void {
     const own = { labels, counts: bounds.map(() => 0), sum: 0 }
     all.push(own)

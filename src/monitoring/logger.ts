@@ -1,23 +1,27 @@
 import type { LoggerOptions } from 'pino'
 import { readTraceparent } from '../http/traceparent.js'
 
-/** Long runs of digits are numbers or codes, long runs of base64url are tokens or keys. */
+/** Long runs of digits may be phone numbers or codes, long runs of base64url tokens or keys. */
 const secrets = /\+?\d(?:[ ()-]*\d){5,}|[A-Za-z0-9_+/-]{32,}={0,2}|eyJ[\w-]+(?:\.[\w-]*)*/g
 const scrub = (text: string) => text.replace(secrets, '•')
-/** In a stack the slashes are those of paths. */
+/** The slashes in a stack are those of paths, not of base64. */
 const scrubStack = (stack: string) => stack.split('/').map(scrub).join('/')
 
-/** Longest chain of causes that is followed, and how deep a value is shown. */
+/** Longest chain of causes that is followed, and the depth to which a value is shown. */
 const maxDepth = 5
 
 /**
- * What a log may show of an error: its type, its code and a scrubbed message and stack.
- * Drizzle puts SQL and parameters into the message, ioredis the arguments into fields: of a wrapped error only
- * the cause is shown, and no field is taken over.
+ * What a log may show of an error: its type and code, and its message and stack after scrubbing. Drizzle puts SQL and
+ * parameters into the message, ioredis puts arguments into fields: only the innermost cause is shown, without its
+ * fields.
  */
-export function serializeError (error: unknown): { type: string, code?: string | undefined, message?: string, stack?: string | undefined } {
+export function serializeError (
+  error: unknown
+): { type: string, code?: string | undefined, message?: string, stack?: string | undefined } {
   let root = error
-  for (let depth = 0; depth < maxDepth && root instanceof Error && root.cause instanceof Error; depth++) root = root.cause
+  for (let depth = 0; depth < maxDepth && root instanceof Error && root.cause instanceof Error; depth++) {
+    root = root.cause
+  }
   if (!(root instanceof Error)) return { type: typeof root }
   const { code } = root as NodeJS.ErrnoException
   return {
@@ -28,7 +32,7 @@ export function serializeError (error: unknown): { type: string, code?: string |
   }
 }
 
-/** What a line may show of any other value: text is scrubbed, however deep it lies, and no object of a class is shown. */
+/** What a line may show of any other value: text is scrubbed at every depth, and instances of classes are hidden. */
 function clean (value: unknown, depth = 0): unknown {
   if (typeof value === 'string') return scrub(value)
   if (typeof value !== 'object' || value === null) return value
@@ -40,8 +44,10 @@ function clean (value: unknown, depth = 0): unknown {
 }
 
 const uuid = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
-/** A client may name its request after a number or a code. */
-const cleanId = (id: unknown) => typeof id === 'string' && !uuid.test(id) ? id.replace(/(?<![A-Za-z0-9])\d{6,15}(?![A-Za-z0-9])/g, '•') : id
+/** A client may put a phone number or a code into its request id. */
+const cleanId = (id: unknown) => typeof id === 'string' && !uuid.test(id)
+  ? id.replace(/(?<![A-Za-z0-9])\d{6,15}(?![A-Za-z0-9])/g, '•')
+  : id
 
 const serializers = {
   err: serializeError,
@@ -54,12 +60,12 @@ const serializers = {
   res: () => undefined
 }
 
-/** Pino options: no request, reply or error reaches a line but through these serializers. */
+/** Pino options. Requests, replies and errors reach a line through these serializers only. */
 export function loggerOptions (level: string): LoggerOptions {
   return {
     level,
     hooks: {
-      // Without a message of its own a line would carry that of its error, past the serializers.
+      // In a line without a message, pino would show the message of the error, past the serializers.
       logMethod (args, method) {
         const [first, message] = args as [unknown, string | undefined]
         if (typeof first === 'string' || message !== undefined) return method.apply(this, args)
@@ -68,7 +74,8 @@ export function loggerOptions (level: string): LoggerOptions {
       }
     },
     formatters: {
-      log: (line) => Object.fromEntries(Object.entries(line).map(([name, value]) => [name, Object.hasOwn(serializers, name) ? value : clean(value)]))
+      log: (line) => Object.fromEntries(Object.entries(line)
+        .map(([name, value]) => [name, Object.hasOwn(serializers, name) ? value : clean(value)]))
     },
     serializers
   }

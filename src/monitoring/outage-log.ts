@@ -3,10 +3,12 @@ import type { FastifyBaseLogger } from 'fastify'
 export type OutageLog = ReturnType<typeof outageLog>
 
 /**
- * Logs an outage of a dependency once, and its end once, however often it is asked. `describe` says what is wrong; another
- * description than before in the same outage is logged, too.
+ * Logs an outage of a dependency once, and its end once, however often either is reported. `describe` returns what is
+ * wrong, as the end of a sentence; each new description within one outage is logged, too.
  */
-export function outageLog (log: FastifyBaseLogger, dependency: string, describe: (error: unknown) => string = () => 'does not respond') {
+export function outageLog (
+  log: FastifyBaseLogger, dependency: string, describe: (error: unknown) => string = () => 'does not respond'
+) {
   const logged = new Set<string>()
   let cause: unknown
   return {

@@ -4,20 +4,25 @@ import fp from 'fastify-plugin'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** False: browsers' preflights are answered like any other request. */
+    /** False: a preflight to this route is a request like any other. */
     cors?: false
   }
 }
 
-const exposedHeaders = ['WWW-Authenticate', 'Retry-After', 'RateLimit-Limit', 'RateLimit-Remaining', 'RateLimit-Reset', 'Location', 'X-Request-Id']
+const exposedHeaders = [
+  'WWW-Authenticate', 'Retry-After', 'RateLimit-Limit', 'RateLimit-Remaining', 'RateLimit-Reset', 'Location',
+  'X-Request-Id'
+]
 
 interface Options { corsOrigins: string[] }
 
-const isNamed = ({ corsOrigins }: Options, origin: string | undefined): origin is string => origin !== undefined && corsOrigins.includes(origin)
+const isNamed = ({ corsOrigins }: Options, origin: string | undefined): origin is string =>
+  origin !== undefined && corsOrigins.includes(origin)
 
 /**
- * Opens to a page of CORS_ORIGINS what the router refuses, which it does before any hook. Returns true for a preflight, which
- * is passed on under a path that can be read: its answer is that of every path.
+ * Adds the CORS headers to a response that the router sends before any hook runs, if the origin is in CORS_ORIGINS.
+ * Returns true for a preflight. The preflight is routed again as `/`, because the response to a preflight is the same
+ * for every path.
  */
 export function openRefusal (config: Options, { headers, method, raw }: FastifyRequest, reply: FastifyReply): boolean {
   if (!isNamed(config, headers.origin)) return false
@@ -26,11 +31,18 @@ export function openRefusal (config: Options, { headers, method, raw }: FastifyR
     reply.server.routing(raw, reply.raw)
     return true
   }
-  reply.headers({ 'access-control-allow-origin': headers.origin, 'access-control-expose-headers': exposedHeaders.join(', '), vary: 'Origin' })
+  reply.headers({
+    'access-control-allow-origin': headers.origin,
+    'access-control-expose-headers': exposedHeaders.join(', '),
+    vary: 'Origin'
+  })
   return false
 }
 
-/** Browser clients of CORS_ORIGINS: tokens go in a header, so no credentials. To any other origin nothing is opened. */
+/**
+ * CORS for the browser clients of CORS_ORIGINS. Tokens travel in a header, so credentials are not allowed. Other
+ * origins get no CORS headers.
+ */
 export default fp<Options>(async (app, config) => {
   await app.register(cors, {
     delegator: ({ headers }, done) => {
@@ -38,7 +50,7 @@ export default fp<Options>(async (app, config) => {
         origin: isNamed(config, headers.origin) && headers.origin,
         methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
         exposedHeaders,
-        // An OPTIONS that is none is a method like any other.
+        // OPTIONS without Access-Control-Request-Method is not a preflight.
         preflight: headers['access-control-request-method'] !== undefined,
         maxAge: 600
       })

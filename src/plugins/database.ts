@@ -14,10 +14,10 @@ export default fp<DatabaseOptions>(async (app, config) => {
   const db = openDatabase(config)
   const outage = outageLog(app.log, 'PostgreSQL', describeDatabase)
   for (const pool of db.pools) {
-    // Without a listener the death of an idle connection ends the process.
+    // Without a listener, the death of an idle connection would end the process.
     pool.on('error', outage.down)
     pool.on('release', (error: Error | false | undefined) => {
-      // A statement that succeeds ends an outage, but does not prove that all columns are there.
+      // A successful statement ends an outage, but does not prove that all columns exist.
       if (!error && !outage.isUp() && !isIncomplete(outage.cause())) outage.up()
     })
   }

@@ -1,4 +1,6 @@
-import type { FastifyError, FastifyReply, FastifyRequest, FastifySchemaValidationError, onRequestHookHandler } from 'fastify'
+import type {
+  FastifyError, FastifyReply, FastifyRequest, FastifySchemaValidationError, onRequestHookHandler
+} from 'fastify'
 import fp from 'fastify-plugin'
 import { isDatabaseUnavailable } from '../db/errors.js'
 import { clientAddress } from '../http/client-ip.js'
@@ -14,7 +16,7 @@ const frameworkCodes: Record<string, ProblemCode> = {
 }
 
 const anyComplaint = () => 'does not have the expected form'
-/** What is wrong with a member, by the keyword of JSON Schema that refused it. */
+/** What is wrong with a member, by the JSON Schema keyword that refused the member. */
 const complaints: Record<string, (params: Record<string, unknown>) => string> = {
   required: () => 'is required',
   // A nullable member has two types, null last.
@@ -23,11 +25,11 @@ const complaints: Record<string, (params: Record<string, unknown>) => string> = 
   minLength: () => 'must not be empty',
   maxLength: ({ limit }) => `must have at most ${limit} characters`,
   format: ({ format }) => formatComplaints[format as keyof typeof formatComplaints],
-  // No request has another pattern than notBlank.
+  // notBlank is the only pattern in the schema of a request.
   pattern: () => 'must not be blank'
 }
 
-/** Each member at fault by its JSON pointer (RFC 6901), with the first thing that is wrong with it. */
+/** One entry for each invalid member: its JSON pointer (RFC 6901), and the first thing that is wrong with it. */
 function fieldErrors (validation: FastifySchemaValidationError[]) {
   const errors = new Map<string, string>()
   for (const { instancePath, keyword, params } of validation) {
@@ -37,51 +39,57 @@ function fieldErrors (validation: FastifySchemaValidationError[]) {
   return [...errors].map(([field, message]) => ({ field, message }))
 }
 
-/** Anything thrown as one of the public errors; what is not known becomes internal_error. */
+/** Returns anything thrown as a public problem; an unknown error becomes internal_error. */
 function toProblem (error: unknown, request: FastifyRequest): Problem {
   if (isProblem(error)) return error
   if (!(error instanceof Error)) return problem('internal_error', { cause: error })
   const { validation, code, statusCode = 500 } = error as FastifyError
   if (validation) return problem('invalid_request', { errors: fieldErrors(validation) })
-  // The client went away in the middle of its body.
+  // The client closed the connection in the middle of its body.
   if (error === request.raw.errored) return problem('bad_request')
   if (isDatabaseUnavailable(error)) return problem('unavailable', { cause: error })
   return statusCode < 500 ? problem(frameworkCodes[code] ?? 'bad_request') : problem('internal_error', { cause: error })
 }
 
-/** Answers `error` as problem details (RFC 9457); the one place where an answer of 400 and above is made. */
+/**
+ * Responds to `error` with problem details (RFC 9457). Every response of 400 and above is made here, except those to
+ * requests that Node cannot parse (http/unreadable-requests).
+ */
 export function sendProblem (error: unknown, request: FastifyRequest, reply: FastifyReply) {
-  const answer = toProblem(error, request)
-  if (answer.problemCode === 'unavailable') answer.retryAfter ??= unavailableRetrySeconds
-  if (answer.statusCode >= 500) {
+  const details = toProblem(error, request)
+  if (details.problemCode === 'unavailable') details.retryAfter ??= unavailableRetrySeconds
+  if (details.statusCode >= 500) {
     request.log.error({
       event: 'error',
-      status: answer.statusCode,
-      code: answer.problemCode,
+      status: details.statusCode,
+      code: details.problemCode,
       method: request.method,
       route: request.routeOptions.url,
       client: clientAddress(request),
       request_id: request.id,
       traceparent: request.headers.traceparent,
-      err: answer.cause
+      err: details.cause
     })
   }
-  if (answer.retryAfter !== undefined) reply.header('retry-after', answer.retryAfter)
-  if (answer.allow !== undefined) reply.header('allow', answer.allow)
-  if (answer.statusCode === 401) {
-    // RFC 6750, section 3.1: no error attribute where no credentials came.
+  if (details.retryAfter !== undefined) reply.header('retry-after', details.retryAfter)
+  if (details.allow !== undefined) reply.header('allow', details.allow)
+  if (details.statusCode === 401) {
+    // RFC 6750, section 3.1: no error attribute if the request has no credentials.
     reply.header('www-authenticate', 'Bearer realm="phone-auth"' +
-      (answer.problemCode === 'token_missing' ? '' : ', error="invalid_token"'))
+      (details.problemCode === 'token_missing' ? '' : ', error="invalid_token"'))
   }
   return reply
-    .code(answer.statusCode)
+    .code(details.statusCode)
     .header('x-request-id', request.id)
     .header('cache-control', 'no-store')
     .type('application/problem+json')
-    .send(problemBody(answer, request.id))
+    .send(problemBody(details, request.id))
 }
 
-/** An onRequest hook: answers 404 before a body is read, or a bad one would be told first. "*" is the preflight route of CORS. */
+/**
+ * An onRequest hook that responds 404 before the body is read. Otherwise an invalid body would hide the unknown path.
+ * "*" is the preflight route of CORS.
+ */
 export const refuseUnknownPath: onRequestHookHandler = ({ is404, routeOptions }, _reply, done) => {
   done(is404 || routeOptions.url === '*' ? problem('not_found') : undefined)
 }

@@ -7,26 +7,26 @@ import { histogram } from '../monitoring/histogram.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** The metrics of this process; CONTRACT, section 3: METRICS_PORT. */
+    /** The metrics of this process (CONTRACT, section 3, METRICS_PORT). */
     metrics: Registry
-    /** Counts one statement of the active check: how many users it asked about, and how many seconds it took. */
+    /** Counts one statement of the active check, with its number of users and its duration in seconds. */
     countActiveCheck: (users: number, seconds: number) => void
-    /** One line of the log and one count for something that happened to an account. */
-    audit: (request: FastifyRequest, ...happened: Parameters<Audit>) => void
+    /** Logs and counts an event of an account. */
+    audit: (request: FastifyRequest, ...event: Parameters<Audit>) => void
   }
 }
 
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
 
-/** What anybody can make up must make no series: other methods count as one, and so do all unknown paths. */
+/** Clients choose method and path: map unknown ones to one label value, because each value is a series. */
 const methods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 const unknown = 'unknown'
 
-/** prom-client has them as gauges, under names that only counters may have. */
+/** Gauges of prom-client with the suffix _total, which is reserved for counters. */
 const misnamed = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total']
 
 interface Options {
-  /** 0: nothing is measured. */
+  /** 0: neither HTTP requests nor the Node.js process are measured. */
   metricsPort: number
 }
 
@@ -38,7 +38,9 @@ export default fp<Options>(async (app, { metricsPort }) => {
   app.decorate('audit', auditTrail(registry))
 
   const batchUsers = histogram(registry, {
-    name: 'phone_auth_active_check_users', help: 'Users asked about in one statement of the active check', buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
+    name: 'phone_auth_active_check_users',
+    help: 'Users in one statement of the active check',
+    buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
   })()
   const batchSeconds = histogram(registry, {
     name: 'phone_auth_active_check_seconds', help: 'Duration of a statement of the active check', buckets: seconds
@@ -50,15 +52,17 @@ export default fp<Options>(async (app, { metricsPort }) => {
 
   const { pools } = app.db
   const sum = (count: (pool: typeof pools[number]) => number) => pools.reduce((total, pool) => total + count(pool), 0)
-  // A gauge reads its figure when it is asked for; registering it is all that is needed.
-  const gauge = (name: string, help: string, read: () => number) => new Gauge({ name, help, registers, collect () { this.set(read()) } })
+  // A gauge registers itself and reads its value at each scrape.
+  const gauge = (name: string, help: string, read: () => number) =>
+    new Gauge({ name, help, registers, collect () { this.set(read()) } })
   gauge('phone_auth_database_connections', 'Open connections to PostgreSQL', () => sum((pool) => pool.totalCount))
-  gauge('phone_auth_database_connections_idle', 'Connections to PostgreSQL that nobody uses', () => sum((pool) => pool.idleCount))
+  gauge('phone_auth_database_connections_idle', 'Idle connections to PostgreSQL', () => sum((pool) => pool.idleCount))
   gauge('phone_auth_database_connections_max', 'DATABASE_POOL_MAX', () => sum((pool) => pool.options.max))
-  gauge('phone_auth_database_waiting', 'Statements and transactions that wait for a connection', () => sum((pool) => pool.waitingCount) + app.db.transactions.waitingCount())
+  gauge('phone_auth_database_waiting', 'Statements and transactions that wait for a connection',
+    () => sum((pool) => pool.waitingCount) + app.db.transactions.waitingCount())
   registry.registerMetric(new Gauge({
     name: 'phone_auth_dependency_up',
-    help: '1 while PostgreSQL responds, or Redis takes writes; of several workers the worst counts',
+    help: '1 while PostgreSQL responds, or Redis accepts writes; the lowest value of all workers',
     labelNames: ['dependency'],
     aggregator: 'min',
     registers: [],
@@ -69,7 +73,7 @@ export default fp<Options>(async (app, { metricsPort }) => {
   }))
   registry.registerMetric(new Gauge({
     name: 'phone_auth_redis_unavailable',
-    help: '1 for the reason for which Redis is unavailable',
+    help: '1 for the reason why Redis is unavailable',
     labelNames: ['reason'],
     aggregator: 'max',
     registers: [],
@@ -79,7 +83,7 @@ export default fp<Options>(async (app, { metricsPort }) => {
     }
   }))
 
-  // Workers of one process run the same code: their sum would say nothing.
+  // All workers run the same code: a sum over them has no meaning.
   const build = new Gauge({
     name: 'phone_auth_build_info',
     help: '1, with the version of the service and of Node',
@@ -93,8 +97,12 @@ export default fp<Options>(async (app, { metricsPort }) => {
   collectDefaultMetrics({ register: registry })
   for (const name of misnamed) registry.removeSingleMetric(name)
 
-  const series = histogram(registry, { name: 'phone_auth_http_request_seconds', help: 'Requests by route, method and status', buckets: seconds })
-  const internalErrors = new Counter({ name: 'phone_auth_internal_errors_total', help: 'Responses of 500: bugs', registers })
+  const series = histogram(registry, {
+    name: 'phone_auth_http_request_seconds', help: 'Requests by route, method and status', buckets: seconds
+  })
+  const internalErrors = new Counter({
+    name: 'phone_auth_internal_errors_total', help: 'Responses of 500: bugs', registers
+  })
   const routes = new Map<string, Map<string, Map<number, (value: number) => void>>>()
   app.addHook('onResponse', (request, reply, done) => {
     const route = request.routeOptions.url ?? unknown
@@ -107,7 +115,7 @@ export default fp<Options>(async (app, { metricsPort }) => {
   })
 }, { name: 'metrics', dependencies: ['database', 'redis'] })
 
-/** What a map holds under a key; made where there is nothing yet. */
+/** Returns the value under a key of a map; makes and stores a missing one. */
 function within<Key, Value> (map: Map<Key, Value>, key: Key, make: () => Value): Value {
   let value = map.get(key)
   if (value === undefined) map.set(key, value = make())

@@ -2,8 +2,8 @@ import helmet from '@fastify/helmet'
 import fp from 'fastify-plugin'
 
 /**
- * Security headers for a scope of pages that load from nowhere else and that no other page may frame. `styleHashes` names
- * the style elements that they bring.
+ * Security headers for a scope of pages that load only from their own origin and that no other page may frame.
+ * `styleHashes` lists the hashes of their style elements.
  */
 export default fp<{ styleHashes?: string[] }>(async (app, { styleHashes = [] }) => {
   await app.register(helmet, {
@@ -21,7 +21,7 @@ export default fp<{ styleHashes?: string[] }>(async (app, { styleHashes = [] }) 
       }
     },
     xFrameOptions: { action: 'deny' },
-    // Whether a host is reached by TLS alone is for its gateway to say.
+    // Only the gateway knows whether its host uses TLS alone.
     strictTransportSecurity: false
   })
 }, { name: 'page-security' })

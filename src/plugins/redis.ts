@@ -9,7 +9,7 @@ import { describeRedis, isWrongDatabase } from '../redis/refusal.js'
 import { parseRedisUrl, type RedisTarget } from '../redis/url.js'
 
 const startTimeoutMs = 1000
-/** How often Redis is probed without being asked to, so that an idle process notices what changes, too. */
+/** How often Redis is probed, so that an idle process also notices a change. */
 const probeIntervalMs = 1000
 
 declare module 'fastify' {
@@ -17,13 +17,13 @@ declare module 'fastify' {
     /** Null in development without REDIS_URL. */
     redis: Redis | null
     redisOutage: OutageLog
-    /** Tries every command that the service uses. Rejects with the error of Redis where one fails. */
+    /** Runs every command that the service uses. Rejects with the error of the first one that fails. */
     probeRedis: () => Promise<void>
   }
 }
 
 export interface RedisPluginOptions {
-  /** Undefined in development: everything is in process memory then. */
+  /** Undefined in development: all state is then in process memory. */
   redisUrl: string | undefined
   /** PEM of the certificate authority to trust. */
   redisCa: string | undefined
@@ -32,7 +32,7 @@ export interface RedisPluginOptions {
   redisPrefix: string
 }
 
-/** Warns once of each eviction policy that may remove a revocation or a code before its time. */
+/** Warns once of each eviction policy that may remove a revocation or a code before its TTL ends. */
 function evictionWarning (log: FastifyBaseLogger) {
   const warned = new Set<string>()
   return (info: string) => {
@@ -44,7 +44,7 @@ function evictionWarning (log: FastifyBaseLogger) {
   }
 }
 
-/** INFO of a server; empty where it does not respond or the user lacks the right. */
+/** INFO of a server; empty if it does not respond or the user lacks the right. */
 const infoOf = (server: { info: () => Promise<string> }) => server.info().catch(() => '')
 
 export default fp<RedisPluginOptions>(async (app, { redisUrl, redisCa, redisTlsVerify, redisPrefix }) => {
@@ -57,14 +57,14 @@ export default fp<RedisPluginOptions>(async (app, { redisUrl, redisCa, redisTlsV
   }
   const tls = { rejectUnauthorized: redisTlsVerify, ...(redisCa && { ca: redisCa }) }
   const warnOfEviction = evictionWarning(app.log)
-  /** What follows the last 'ready' of a connection. */
+  /** Resolves when the work that follows the latest 'ready' event is done. */
   let settled = Promise.resolve()
 
   function open (target: RedisTarget): Redis {
     const connection = connect(target, { keyPrefix: redisPrefix, tls })
     connection.on('error', (error) => {
       outage.down(error)
-      // ioredis would go on with database 0. It connects anew instead, until the server has the database.
+      // ioredis would continue with database 0. Reconnect instead, until the server has the database.
       if (isWrongDatabase(error)) connection.disconnect(true)
     })
     connection.on('ready', () => { settled = settle(connection) })
@@ -80,7 +80,7 @@ export default fp<RedisPluginOptions>(async (app, { redisUrl, redisCa, redisTlsV
   const probeQuietly = () => probeRedis().catch(() => undefined)
 
   async function settle (connection: Redis) {
-    // A Cluster connects to a node at the first command to it, and refuses those that come meanwhile.
+    // A Cluster connects to a node at the first command to it, and refuses further commands until it is connected.
     const servers = connection instanceof Cluster ? connection.nodes('master') : [connection]
     const infos = await Promise.all(servers.map(infoOf))
     if (!(connection instanceof Cluster) && infoField(infos[0] as string, 'cluster_enabled') === '1') {
@@ -91,12 +91,16 @@ export default fp<RedisPluginOptions>(async (app, { redisUrl, redisCa, redisTlsV
     await probeQuietly()
   }
 
-  /** Waits until the first requests find Redis ready. If it is unavailable, the service starts all the same. */
+  /**
+   * Waits until Redis is ready, so that the first requests succeed. If Redis stays unavailable, the service starts
+   * anyway.
+   */
   async function start (connection: Redis): Promise<void> {
     await once(connection, 'ready', { signal: AbortSignal.timeout(startTimeoutMs) }).catch((error: unknown) => {
       if (!isWrongDatabase(error)) return
       connection.disconnect()
-      throw new Error('REDIS_URL names a database that the server does not have; in cluster mode there is only database 0')
+      throw new Error(
+        'REDIS_URL names a database that the server does not have; in cluster mode there is only database 0')
     })
     await settled
     if (redis.current() !== connection) await start(redis.current())

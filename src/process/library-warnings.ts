@@ -1,8 +1,8 @@
 import type { FastifyBaseLogger } from 'fastify'
 
 /**
- * Takes over what libraries write to the console, and the process warnings: ioredis uses the one, pg the other, and neither is
- * a line of JSON. Returns the function that sends them to a log; until then they are kept.
+ * Captures the console and the process warnings, because ioredis writes to the console, pg emits warnings, and neither
+ * is a line of JSON. Returns the function that sends them to a log; until that is called they are kept.
  */
 export function catchLibraryWarnings () {
   const early: string[] = []

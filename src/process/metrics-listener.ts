@@ -4,8 +4,8 @@ import { Registry } from 'prom-client'
 import type { Config } from '../config/index.js'
 
 /**
- * Answers GET /metrics on HOST and METRICS_PORT with what `read` returns, in the text format of Prometheus 0.0.4; with 503
- * while that fails. Throws where the port cannot be had. Nothing listens where METRICS_PORT is 0.
+ * Responds to GET /metrics on HOST and METRICS_PORT with what `read` returns, in the text format of Prometheus 0.0.4,
+ * or with 503 if `read` fails. Throws if the port is not available. If METRICS_PORT is 0, nothing listens.
  */
 export async function serveMetrics ({ host, metricsPort }: Config, read: () => Promise<string>): Promise<void> {
   if (metricsPort === 0) return
@@ -17,6 +17,6 @@ export async function serveMetrics ({ host, metricsPort }: Config, read: () => P
   })
   server.listen(metricsPort, host)
   await once(server, 'listening').catch(({ code }: NodeJS.ErrnoException) => {
-    throw new Error(`METRICS_PORT ${metricsPort} cannot be had (${code}), set another one, or 0 for none`)
+    throw new Error(`METRICS_PORT ${metricsPort} is not available (${code}): set another port, or 0 for none`)
   })
 }

@@ -8,14 +8,17 @@ import type { Config } from '../config/index.js'
 import { serveMetrics } from './metrics-listener.js'
 import { catchLibraryWarnings } from './library-warnings.js'
 
-/** Longest time it may take to end after the drain, in milliseconds, before the process ends all the same. */
+/** Longest time from the end of the drain to the end of the process, in milliseconds; then the process is ended. */
 const closeDelayMs = 15_000
 
 /**
- * Builds the service and listens. SIGTERM drains it, a second signal aborts the wait for clients to go elsewhere. SIGINT comes
- * from a person at a terminal and does not wait for them. In each case requests in flight finish before the process ends.
+ * Builds the service and listens. SIGTERM drains the service, and a second signal aborts the wait for clients to go
+ * elsewhere. SIGINT comes from a person at a terminal and skips that wait. In each case requests in flight finish
+ * before the process ends. Returns the service and the port on which it listens.
  */
-export async function serve (config: Config, overrides: Overrides = {}, onClosed = async () => {}): Promise<{ app: FastifyInstance, port: number }> {
+export async function serve (
+  config: Config, overrides: Overrides = {}, onClosed = async () => {}
+): Promise<{ app: FastifyInstance, port: number }> {
   const sendWarningsTo = catchLibraryWarnings()
   const app = await buildApp(config, overrides)
   sendWarningsTo(app.log)
@@ -23,7 +26,7 @@ export async function serve (config: Config, overrides: Overrides = {}, onClosed
   const delay = config.drainSeconds * 1000 + closeDelayMs
   const { close } = closeWithGrace({ delay, logger: false, skip: ['SIGINT', 'SIGTERM'] }, async ({ err }) => {
     if (err) {
-      app.log.fatal({ event: 'crash', err }, 'ends after an error that nobody caught')
+      app.log.fatal({ event: 'crash', err }, 'uncaught error, shutting down')
       abort.abort()
     }
     await app.drain(config.drainSeconds, abort.signal)

@@ -1,13 +1,13 @@
 import { ConfigError } from '../config/index.js'
 import { WrongShape } from '../db/users-shape.js'
 
-/** Ends the process with one line for each thing that is wrong. */
+/** Writes each line to standard error and ends the process with exit code 1. */
 export function fail (...lines: string[]): never {
   for (const line of lines) process.stderr.write(`phone-auth: ${line}\n`)
   process.exit(1)
 }
 
-/** What to say of an error at the start: its problems, or one line that names the cause. */
+/** The lines that explain an error at start: its issues, or one line with the cause. */
 export function explain (error: unknown): string[] {
   if (error instanceof ConfigError || error instanceof WrongShape) return error.problems
   const { code, message } = error as NodeJS.ErrnoException

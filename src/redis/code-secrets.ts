@@ -3,14 +3,16 @@ export interface CodeSecrets {
   codeSecretPrevious?: string | undefined
 }
 
-/** Returns the secret under whose name something is kept; `keyOf` is its name under a secret. */
+/** Returns the secret under which a record is stored; `keyOf` returns the key of the record under a secret. */
 export type PickSecret = (keyOf: (secret: string) => string) => Promise<string>
 
 /**
- * What was made under CODE_SECRET_PREVIOUS stays under its name for as long as it lives, and all else is made under CODE_SECRET:
- * no state has to move from one slot of a Cluster to another, where two requests could meet it in between.
+ * A record made under CODE_SECRET_PREVIOUS keeps its key as long as it lives. New records are made under CODE_SECRET.
+ * So no record moves from one slot of a Cluster to another, where two requests could meet it in between.
  */
-export function secretPicker ({ codeSecret, codeSecretPrevious }: CodeSecrets, exists: (key: string) => Promise<unknown>): PickSecret {
+export function secretPicker (
+  { codeSecret, codeSecretPrevious }: CodeSecrets, exists: (key: string) => Promise<unknown>
+): PickSecret {
   if (codeSecretPrevious === undefined) return async () => codeSecret
   return async (keyOf) => await exists(keyOf(codeSecretPrevious)) ? codeSecretPrevious : codeSecret
 }

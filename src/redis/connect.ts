@@ -6,15 +6,18 @@ export type Redis = Server | Cluster
 
 const connectTimeoutMs = 1000
 const commandTimeoutMs = 1000
-/** A connection that owes a reply for so long is closed: its host may be gone. */
+/** A connection whose reply is overdue for so long is closed: its host may be dead. */
 const socketTimeoutMs = 1500
-/** How often the nodes of a Cluster are asked who has which slots, so that a failover is noticed. */
+/** How often a node of a Cluster is asked for the slots of all nodes, so that a failover is noticed. */
 const slotsRefreshMs = 1000
 const reconnectMs = 1000
 
 const retryStrategy = (attempt: number) => Math.min(attempt * 50, 500)
 
-/** A master that became a replica keeps its connections. One that stays a replica is left once a second at most. */
+/**
+ * Reconnects after READONLY: a master that became a replica keeps its connections. At most once a second, as the server
+ * may stay a replica.
+ */
 function leaveReplica () {
   let leftAt = -Infinity
   return ({ message }: Error) => {
@@ -31,7 +34,7 @@ const bounds = () => ({
   socketTimeout: socketTimeoutMs,
   autoResendUnfulfilledCommands: false,
   maxRetriesPerRequest: 0,
-  // It would need a right of its own.
+  // CLIENT SETINFO would need an ACL right of its own.
   disableClientInfo: true,
   reconnectOnError: leaveReplica()
 })
@@ -43,7 +46,7 @@ export interface RedisOptions {
   tls: ConnectionOptions
 }
 
-/** Connects to one server, to a Cluster, or to the master that the Sentinels name. */
+/** Opens a connection to one server, to a Cluster, or to the master that the Sentinels name. */
 export function connect (target: RedisTarget, { keyPrefix, tls }: RedisOptions): Redis {
   if ('server' in target) {
     return new Server(target.server, {
@@ -62,9 +65,9 @@ export function connect (target: RedisTarget, { keyPrefix, tls }: RedisOptions):
       clusterRetryStrategy: retryStrategy,
       slotsRefreshTimeout: connectTimeoutMs,
       slotsRefreshInterval: slotsRefreshMs,
-      // Zero: what a lost connection owed may have been run.
+      // Zero: a command without a reply on a lost connection may have run.
       retryDelayOnFailover: 0,
-      // Names stay names, or no certificate would fit them.
+      // Keep host names: a certificate does not match an IP.
       dnsLookup: (address, callback) => callback(null, address),
       redisOptions: {
         ...bounds(),
@@ -92,7 +95,7 @@ export function connect (target: RedisTarget, { keyPrefix, tls }: RedisOptions):
   })
 }
 
-/** A client that can move from one connection to another, with the scripts that were defined on it. */
+/** A client that can move from one connection to another, together with the scripts that were defined on it. */
 export function movable (first: Redis) {
   let current = first
   const scripts: Array<Parameters<Server['defineCommand']>> = []

@@ -2,8 +2,8 @@ import { Cluster } from 'ioredis'
 import type { Redis } from './connect.js'
 
 /**
- * Runs every command that the service uses, on a key of its own: a Redis that is full, cannot save, is a replica or denies a
- * right fails here first. It leaves no key behind.
+ * Runs every command that the service uses on a key of its own. It fails if Redis is full, cannot save, is a replica or
+ * denies a right. It leaves no key behind.
  */
 const everyCommand = `
 local key, ms = KEYS[1], 10000
@@ -26,7 +26,7 @@ redis.call('HDEL', key, 'a')
 /** Keys for each master of a Cluster: enough that practically every master has one, wherever the slots are. */
 const keysPerMaster = 8
 
-/** Returns the function that tries every command, on every master of a Cluster. It rejects with the first error. */
+/** Returns the function that runs every command, on every master of a Cluster. It rejects with the first error. */
 export function commandProbe (redis: Redis, current: () => Redis) {
   redis.defineCommand('probeCommands', { numberOfKeys: 1, lua: everyCommand })
   const probe = redis as unknown as { probeCommands: (key: string) => Promise<null> }
@@ -37,5 +37,5 @@ export function commandProbe (redis: Redis, current: () => Redis) {
   }
 }
 
-/** A field of INFO; undefined if the server does not say. */
+/** A field of INFO; undefined if the server does not report it. */
 export const infoField = (info: string, name: string) => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1]

@@ -2,7 +2,7 @@
 export const unavailableReasons = ['unreachable', 'oom', 'readonly', 'misconf', 'noperm', 'refused'] as const
 export type UnavailableReason = typeof unavailableReasons[number]
 
-/** What Redis writes when it refuses a command, by itself or out of a script of any version. */
+/** The error texts with which Redis of any version refuses a command, sent directly or by a script. */
 const refusals: Array<[pattern: RegExp, reason: UnavailableReason, what: string]> = [
   [/\bOOM\b/, 'oom', 'refuses writes, its memory is full (OOM): raise maxmemory'],
   [/\bREADONLY\b/, 'readonly', 'refuses writes, it is a replica (READONLY): point REDIS_URL to the master'],
@@ -11,10 +11,10 @@ const refusals: Array<[pattern: RegExp, reason: UnavailableReason, what: string]
     'refuses commands, its user lacks rights (ACL): see docs/deployment.md']
 ]
 
-/** Whether the error is a reply of Redis, not the lack of one. */
+/** Whether the error is a reply from Redis, as opposed to a missing reply. */
 const isReply = (error: unknown) => error instanceof Error && error.name === 'ReplyError'
 
-/** The reason for which Redis is unavailable, by an error of a command. */
+/** The reason why Redis is unavailable, from the error of a command. */
 export function unavailableReason (error: unknown): UnavailableReason {
   if (!isReply(error)) return 'unreachable'
   return refusals.find(([pattern]) => pattern.test((error as Error).message))?.[1] ?? 'refused'
@@ -27,6 +27,6 @@ export function describeRedis (error: unknown): string {
   return refusals.find(([, known]) => known === reason)?.[2] ?? 'refuses commands'
 }
 
-/** Whether Redis lacks the database whose number REDIS_URL has. */
+/** Whether Redis lacks the database that REDIS_URL names. */
 export const isWrongDatabase = (error: unknown) =>
   isReply(error) && /DB index|SELECT is not allowed/.test((error as Error).message)

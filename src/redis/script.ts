@@ -1,8 +1,8 @@
 import { problem } from '../http/problems.js'
 import type { Redis } from './connect.js'
 
-/** Waits for a reply of Redis; any failure of it means 503. The cause stays for the log. */
-export async function answerOf<T> (reply: Promise<T>): Promise<T> {
+/** Returns a reply from Redis. Throws `unavailable` if there is none, with the cause for the log. */
+export async function replyOf<T> (reply: Promise<T>): Promise<T> {
   try {
     return await reply
   } catch (cause) {
@@ -11,13 +11,13 @@ export async function answerOf<T> (reply: Promise<T>): Promise<T> {
 }
 
 /**
- * Registers a script of one key, which is one round trip and one slot of a cluster. Returns the function that runs it and
- * throws unavailable when Redis does not respond.
+ * Registers a script with one key, which takes one round trip and one slot of a Cluster. Returns the function that runs
+ * the script. It throws `unavailable` if Redis does not respond.
  */
 export function redisScript<Reply> (redis: Redis, name: string, lua: string) {
   type Command = (key: string, ...args: Array<string | number>) => Promise<Reply>
   redis.defineCommand(name, { numberOfKeys: 1, lua })
   const commands = redis as unknown as Record<string, Command>
-  const run: Command = (key, ...args) => answerOf((commands[name] as Command)(key, ...args))
+  const run: Command = (key, ...args) => replyOf((commands[name] as Command)(key, ...args))
   return run
 }

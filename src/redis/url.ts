@@ -2,20 +2,23 @@
 export type RedisTarget = { server: string } | { nodes: string[] } | {
   sentinels: Array<{ host: string, port: number }>
   name: string
-  /** Empty where there is none. */
+  /** Empty if there is none. */
   username: string
   password: string
   isTls: boolean
 }
 
 const sentinelPort = 26_379
-const sentinelUrl = /^redis\+sentinel:\/\/(?:(?<username>[^:@/]*):(?<password>[^:@/]*)@)?(?<hosts>[^@/?#]+)\/(?<name>[\w.-]+)(?:\?tls=(?<tls>true|false))?$/
+const sentinelUrl = new RegExp([
+  /^redis\+sentinel:\/\/(?:(?<username>[^:@/]*):(?<password>[^:@/]*)@)?/,
+  /(?<hosts>[^@/?#]+)\/(?<name>[\w.-]+)(?:\?tls=(?<tls>true|false))?$/
+].map(({ source }) => source).join(''))
 
 const isServer = (url: string) => /^rediss?:\/\//.test(url) && URL.canParse(url) && new URL(url).hostname !== ''
 
 /**
  * Reads a REDIS_URL: redis:// or rediss://, several of them joined by commas, or
- * redis+sentinel://[user:password@]host:port,host:port/name[?tls=true]. Undefined where it is none of these.
+ * redis+sentinel://[user:password@]host:port,host:port/name[?tls=true]. Returns undefined for anything else.
  */
 export function parseRedisUrl (value: string): RedisTarget | undefined {
   const urls = value.split(',')
@@ -26,14 +29,15 @@ export function parseRedisUrl (value: string): RedisTarget | undefined {
   if (name === '' || !addresses.every(isServer)) return undefined
   try {
     return {
-      sentinels: addresses.map((address) => new URL(address)).map(({ hostname, port }) => ({ host: hostname, port: Number(port) || sentinelPort })),
+      sentinels: addresses.map((address) => new URL(address))
+        .map(({ hostname, port }) => ({ host: hostname, port: Number(port) || sentinelPort })),
       name,
       username: decodeURIComponent(username),
       password: decodeURIComponent(password),
       isTls: tls === 'true'
     }
   } catch {
-    // An escape that is none.
+    // The percent-encoding is malformed.
     return undefined
   }
 }

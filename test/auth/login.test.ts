@@ -1,6 +1,6 @@
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { problemOf, wrongCode } from '../helpers/answers.js'
+import { problemOf, wrongCode } from '../helpers/responses.js'
 import { claimsOf } from '../helpers/forge.js'
 import { smsWebhook, startService } from '../helpers/server-process.js'
 import {

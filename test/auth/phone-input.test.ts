@@ -1,6 +1,6 @@
 import t from 'tap'
 import { SmsOptedOut, SmsUnsupported, type SmsSender } from '../../src/messages/index.js'
-import { problemOf } from '../helpers/answers.js'
+import { problemOf } from '../helpers/responses.js'
 import { testService, type Json } from '../helpers/service.js'
 
 const send = '/api/v1/auth/send-verification'

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
-import { wrongCode } from '../helpers/answers.js'
+import { wrongCode } from '../helpers/responses.js'
 import { monitoredRedis } from '../helpers/monitor.js'
 import { newPhone, testService, type Service } from '../helpers/service.js'
 

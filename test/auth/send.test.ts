@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
 import { SmsRefused, SmsUncertain } from '../../src/messages/index.js'
-import { problemOf, wrongCode } from '../helpers/answers.js'
+import { problemOf, wrongCode } from '../helpers/responses.js'
 import { newPhone, testService, type Service } from '../helpers/service.js'
 
 const hour = 3600

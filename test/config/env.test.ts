@@ -28,7 +28,7 @@ async function fileOf (t: Test, content: string) {
   return path
 }
 
-/** An environment with the value of one variable in a file instead. */
+/** Returns the environment with the value of one variable moved to a file. */
 async function moved (t: Test, env: Record<string, string>, name: string, end = '') {
   const { [name]: value, ...rest } = env
   return { ...rest, [`${name}_FILE`]: await fileOf(t, `${value}${end}`) }
@@ -39,7 +39,7 @@ for (const [name, env] of [
     .map((name) => [name, production] as const),
   ['TWILIO_AUTH_TOKEN', { ...production, ...twilio }] as const
 ]) {
-  t.test(`${name} can be in the file that ${name}_FILE names, with line ends after it`, async (t) => {
+  t.test(`${name} can be read from the file that ${name}_FILE names, and line ends after it are removed`, async (t) => {
     for (const end of ['', '\n', '\r\n']) t.strictSame(loadConfig(await moved(t, env, name, end)), loadConfig(env))
   })
 
@@ -49,7 +49,7 @@ for (const [name, env] of [
   })
 }
 
-t.test('a file that cannot be read is named once, with the reason', async (t) => {
+t.test('a file that cannot be read is reported once, with the reason', async (t) => {
   const folder = await temporaryFolder()
   t.teardown(folder.remove)
   for (const [path, reason] of [[join(folder.path, 'missing'), 'ENOENT'], [folder.path, 'EISDIR']] as const) {
@@ -69,7 +69,7 @@ t.test('an empty file is refused, an empty path counts as unset', async (t) => {
   t.strictSame(problemsOf({ ...production, JWT_SECRET_FILE: '' }), [])
 })
 
-t.test('a wrong value in a file is a problem of its variable and is not shown', async (t) => {
+t.test('a wrong value in a file is an issue of its variable and is not shown', async (t) => {
   const { DATABASE_URL, JWT_SECRET, ...rest } = production
   const problems = problemsOf({ ...rest, DATABASE_URL_FILE: await fileOf(t, 'mysql://hunter2'), JWT_SECRET_FILE: await fileOf(t, 'hunter2') })
   t.match(problems, [/^DATABASE_URL must be/, /^JWT_SECRET must have/])

@@ -7,11 +7,11 @@ import { productionEnv } from '../helpers/service.js'
 type Env = Record<string, string | undefined>
 
 const complete = productionEnv('postgres://user:database-password@db.example:5432/app', 'redis://:redis-password@redis.example:6379')
-/** Production with nothing set but what it requires. */
+/** Production with only the required variables. */
 const required: Env = { ...complete, HOST: undefined, PORT: undefined, LOG_LEVEL: undefined, DRAIN_SECONDS: undefined, METRICS_PORT: undefined, CODE_SECRET: undefined, RATE_LIMIT_IP_MAX: undefined, RATE_LIMIT_IP_GUESSES_PER_HOUR: undefined, SMS_GUARD_BLOCK_SENDS: undefined, SMS_GUARD_MARKET_SENDS: undefined, SMS_GUARD_CLIENT_SENDS: undefined }
 const development: Env = { NODE_ENV: 'development', DATABASE_URL: complete.DATABASE_URL }
 
-/** The names of the variables that are at fault, each with its whole line; none where the environment is taken. */
+/** The issues of an environment, one line each; empty if the environment is accepted. */
 function faults (env: Env): string[] {
   try {
     loadConfig(env)
@@ -23,7 +23,7 @@ function faults (env: Env): string[] {
 }
 const names = (problems: string[]) => problems.map((problem) => problem.split(' ')[0])
 
-/** Every whole number: its name here, its default and its bounds, both of which are taken. */
+/** Every whole number: its key, its default and its bounds, both of which are accepted. */
 const integers: Array<[name: string, key: keyof Config, fallback: number | undefined, min: number, max: number]> = [
   ['PORT', 'port', 3000, 0, 65535],
   ['WEB_CONCURRENCY', 'webConcurrency', 1, 1, 1024],
@@ -61,7 +61,7 @@ for (const [name, key, fallback, min, max] of integers) {
   })
 }
 
-/** Every choice: its default in production, and all values that are taken with what they become. */
+/** Every choice: its default in production, and all accepted values with their meaning. */
 const choices: Array<[name: string, key: keyof Config, fallback: unknown, values: Record<string, unknown>]> = [
   ['LOG_LEVEL', 'logLevel', 'info', Object.fromEntries(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) => [level, level]))],
   ['DATABASE_PREPARED_STATEMENTS', 'databasePreparedStatements', true, { true: true, false: false }],
@@ -82,7 +82,7 @@ for (const [name, key, fallback, values] of choices) {
   })
 }
 
-/** Every text: its default and a value that is taken as it is. */
+/** Every text: its default, and a value that is accepted unchanged. */
 const texts: Array<[name: string, key: keyof Config, fallback: string | undefined, value: string]> = [
   ['HOST', 'host', '0.0.0.0', '::1'],
   ['SMS_APP_NAME', 'smsAppName', 'Marque', 'Acme Food'],
@@ -98,7 +98,7 @@ for (const [name, key, fallback, value] of texts) {
   })
 }
 
-t.test('an autofill line that no phone would understand is refused', async (t) => {
+t.test('autofill settings that no phone understands are refused', async (t) => {
   for (const value of ['https://app.example.com', 'app.example.com/', 'App.example.com', 'a b', '@app.example.com', 'app\n.example.com', '.', 'app..example', 'app.example.', '-app.example', 'app-.example', 'app_1.example']) {
     t.strictSame(names(faults({ ...required, SMS_WEBOTP_DOMAIN: value })), ['SMS_WEBOTP_DOMAIN'], value)
   }
@@ -108,7 +108,7 @@ t.test('an autofill line that no phone would understand is refused', async (t) =
   t.strictSame(names(faults({ ...required, SMS_WEBOTP_DOMAIN: 'app.example.com', SMS_ANDROID_HASH: 'FA+9qCX9VSu' })), ['SMS_WEBOTP_DOMAIN'], 'both need the last line')
 })
 
-/** Every URL: values that are taken as they are, and values that are not. */
+/** Every URL: values that are accepted unchanged, and values that are refused. */
 const urls: Array<[name: string, key: keyof Config, good: string[], bad: string[]]> = [
   ['DATABASE_URL', 'databaseUrl', ['postgres://u:p@h:1/d', 'postgresql://h/d?sslmode=require'], ['mysql://h/d', 'h:5432/d', 'postgres', 'postgres://h:port/d']],
   ['REDIS_URL', 'redisUrl', ['redis://h', 'rediss://:p@h:6380/1', 'redis://a:1,redis://b:2', 'redis+sentinel://a:1,b:2/name', 'redis+sentinel://u:p%40@[::1]/name?tls=true'],
@@ -117,7 +117,7 @@ const urls: Array<[name: string, key: keyof Config, good: string[], bad: string[
 ]
 
 for (const [name, key, good, bad] of urls) {
-  t.test(`${name} is a URL that can be used, required in production`, async (t) => {
+  t.test(`${name} must be a usable URL and is required in production`, async (t) => {
     for (const value of good) t.equal(loadConfig({ ...required, [name]: value })[key], value)
     for (const value of bad) t.strictSame(names(faults({ ...required, [name]: value })), [name], value)
     t.strictSame(faults({ ...required, [name]: undefined }), [`${name} is required`])
@@ -125,7 +125,7 @@ for (const [name, key, good, bad] of urls) {
   })
 }
 
-t.test('TRUST_PROXY is by default the private ranges, and takes addresses, CIDR ranges, names of ranges, or false', async (t) => {
+t.test('TRUST_PROXY defaults to the private ranges and accepts IPs, CIDR ranges, names of ranges, or false', async (t) => {
   const trusted = (value?: string) => loadConfig({ ...required, TRUST_PROXY: value }).trustProxy
   t.strictSame(trusted(), ['loopback', 'linklocal', 'uniquelocal'])
   t.strictSame(trusted(''), ['loopback', 'linklocal', 'uniquelocal'])
@@ -134,7 +134,7 @@ t.test('TRUST_PROXY is by default the private ranges, and takes addresses, CIDR 
   t.strictSame(trusted('loopback,2001:db8::/32'), ['loopback', '2001:db8::/32'])
 })
 
-t.test('TRUST_PROXY that would let clients choose their address, or means nobody, is refused', async (t) => {
+t.test('TRUST_PROXY is refused if clients could choose their IP, or if a value has no meaning', async (t) => {
   for (const value of ['true', '1', '2', '0', '0.0.0.0/0', '::/0', 'false,loopback', 'loopback,', ',', 'gateway.example', '10.0.0.0/33', '10.0.0/8', '256.0.0.1', '10.1', '0x7f000001', '10.0.0.1/', '*', 'all']) {
     t.strictSame(names(faults({ ...required, TRUST_PROXY: value })), ['TRUST_PROXY'], value)
   }
@@ -161,7 +161,7 @@ t.test('TEST_PHONES is a list of numbers with their codes, by default none', asy
   t.strictSame(phones(`+1${'5'.repeat(14)}=480513`), [[`+1${'5'.repeat(14)}`, { market: 'us', code: '480513' }]])
 })
 
-t.test('production refuses TEST_PHONES codes of one repeated or running digit, development takes them', async (t) => {
+t.test('production refuses TEST_PHONES codes of one repeated or running digit, development accepts them', async (t) => {
   for (const code of ['000000', '777777', '123456', '012345', '456789', '654321', '987654', '543210', '890123', '901234', '210987']) {
     const env = { TEST_PHONES: `+13125550101=480513,+13125550100=${code}` }
     t.strictSame(faults({ ...required, ...env }), ['TEST_PHONES entry 2 has a code of one repeated or running digit'], code)
@@ -170,7 +170,7 @@ t.test('production refuses TEST_PHONES codes of one repeated or running digit, d
   for (const code of ['480513', '123455', '121212', '135791', '112233']) t.strictSame(faults({ ...required, TEST_PHONES: `+13125550100=${code}` }), [], code)
 })
 
-t.test('entries of TEST_PHONES that cannot work are told at once, by their place, without number and code', async (t) => {
+t.test('all invalid entries of TEST_PHONES are reported by position, without number and code', async (t) => {
   const form = 'must be a number with its country code, an equals sign and six digits'
   for (const value of ['+13125550100', '+13125550100=12345', '+13125550100=4805137', '+13125550100=12345a', '+13125550100=', '=480513', '+13125550100==480513',
     '+13125550100=١٢٣٤٥٦', '+1312555x=480513', '++13125550100=480513', '+199999=480513', '+1=480513', `+1${'5'.repeat(15)}=480513`, '+13125550100:480513']) {
@@ -184,14 +184,14 @@ t.test('entries of TEST_PHONES that cannot work are told at once, by their place
   ])
 })
 
-t.test('production runs with nothing set but what it requires', async (t) => {
+t.test('production runs with only the required variables', async (t) => {
   const config = loadConfig(required)
   t.ok(config.isProduction)
   t.equal(config.jwtSecret, complete.JWT_SECRET)
   t.equal(config.smsProvider, 'webhook')
 })
 
-t.test('production names every required variable that is missing', async (t) => {
+t.test('production reports every missing variable that is required', async (t) => {
   t.strictSame(faults({}).sort(), ['DATABASE_URL is required', 'JWT_SECRET is required', 'REDIS_URL is required', 'SMS_PROVIDER is required'])
   t.strictSame(names(faults({ NODE_ENV: 'staging' })).sort(), ['DATABASE_URL', 'JWT_SECRET', 'NODE_ENV', 'REDIS_URL', 'SMS_PROVIDER'],
     'an unknown environment is as strict as production')
@@ -205,7 +205,7 @@ t.test('production refuses keys that could be guessed', async (t) => {
     }
     t.strictSame(faults({ ...required, [name]: 'abcdefgh'.repeat(4) }), [])
     t.strictSame(faults({ ...required, [name]: 'ключ-и-код'.repeat(2) }), [], '32 bytes and 8 different ones, not characters')
-    t.strictSame(faults({ ...development, [name]: 'short' }), [], 'a key of any length will do in development')
+    t.strictSame(faults({ ...development, [name]: 'short' }), [], 'development accepts a key of any length')
   }
 })
 
@@ -276,10 +276,10 @@ t.test('Twilio needs an account, its token and one sender', async (t) => {
   for (const TWILIO_MESSAGING_SERVICE_SID of ['MG1', `AC${'0'.repeat(32)}`]) {
     t.strictSame(names(twilio({ ...account, TWILIO_MESSAGING_SERVICE_SID })), ['TWILIO_MESSAGING_SERVICE_SID'], TWILIO_MESSAGING_SERVICE_SID)
   }
-  t.strictSame(faults({ ...required, TWILIO_ACCOUNT_SID: 'AC1', TWILIO_FROM: '1', TWILIO_MESSAGING_SERVICE_SID: '1' }), [], 'another provider does not look at them')
+  t.strictSame(faults({ ...required, TWILIO_ACCOUNT_SID: 'AC1', TWILIO_FROM: '1', TWILIO_MESSAGING_SERVICE_SID: '1' }), [], 'another provider does not read them')
 })
 
-t.test('development needs only a database, and makes keys of its own that differ each time', async (t) => {
+t.test('development needs only a database and generates new keys at each start', async (t) => {
   const [one, other] = [loadConfig(development), loadConfig(development)]
   t.equal(one.redisUrl, undefined)
   t.notOk(one.isProduction)
@@ -292,17 +292,17 @@ t.test('several workers need a Redis for what they share, in development too', a
   t.strictSame(faults({ ...development, WEB_CONCURRENCY: '2', REDIS_URL: 'redis://h' }), [])
 })
 
-t.test('CODE_SECRET is derived from JWT_SECRET where it is not set, the same on every replica and apart from it', async (t) => {
+t.test('an unset CODE_SECRET is derived from JWT_SECRET, the same on every replica', async (t) => {
   const config = loadConfig({ ...required, JWT_SECRET: 'abcdefgh'.repeat(4) })
   t.equal(config.isCodeSecretDerived, true)
-  // HKDF-SHA-256 (RFC 5869) of the key, no salt, info "phone-auth code": a change forgets every pending code.
+  // HKDF-SHA-256 (RFC 5869) of the key, no salt, info "phone-auth code": a change forgets every live code.
   t.equal(config.codeSecret, '6uB/JWvH+IR0MQv/07gxP35x9OqyQRc4iwVvztmiDYM=')
   const own = loadConfig({ ...required, CODE_SECRET: 'code-kit'.repeat(4) })
   t.equal(own.isCodeSecretDerived, false)
   t.equal(own.codeSecret, 'code-kit'.repeat(4))
 })
 
-t.test('all problems are told at once, each on a line of its own that names its variable', async (t) => {
+t.test('all issues are reported at once, each on a line of its own that names its variable', async (t) => {
   const env = {
     ...required,
     PORT: 'http',
@@ -325,7 +325,7 @@ t.test('all problems are told at once, each on a line of its own that names its 
   t.throws(() => loadConfig(env), { message: problems.join('\n') })
 })
 
-t.test('no problem shows the value of a variable', async (t) => {
+t.test('no issue shows the value of a variable', async (t) => {
   const secret = 'hunter2-hunter2'
   const env = Object.fromEntries([...namesThatAreRead()].filter((name) => !name.endsWith('_FILE')).map((name) => [name, secret]))
   const problems = faults(env)
@@ -333,7 +333,7 @@ t.test('no problem shows the value of a variable', async (t) => {
   t.notMatch(problems.join('\n'), secret)
 })
 
-/** Every name that loadConfig looks up, in an environment that makes it read all. */
+/** Every name that loadConfig reads, over environments that make it read all variables. */
 function namesThatAreRead (): Set<string> {
   const names = new Set<string>()
   for (const env of [complete, development, {}]) {

@@ -39,14 +39,14 @@ for (const [url, issue] of [
   ['mysql://u:hunter2@db/app', 'must be a URL that starts with postgres:// or postgresql://'],
   ['db:5432/app', 'must be a URL that starts with postgres:// or postgresql://']
 ]) {
-  t.test(`DATABASE_URL ${url} is refused with what is wrong about it`, async (t) => {
+  t.test(`DATABASE_URL ${url} is refused with the reason`, async (t) => {
     t.strictSame(problemsOf({ DATABASE_URL: url as string }), [`DATABASE_URL ${issue}`])
   })
 }
 
 for (const url of ['postgres://db', 'postgresql://u:p%23%2F%3F%40%25@db:5432/app?sslmode=verify-full', 'postgres://u:p@[::1]:5432/app', 'postgres://u:p@/app?host=/run/sql',
   'postgres:///app?host=/run/sql', 'postgres://db:5432/app?user=me@server', 'postgres://db:5432?user=me@server']) {
-  t.test(`DATABASE_URL ${url} is accepted as it is`, async (t) => {
+  t.test(`DATABASE_URL ${url} is accepted unchanged`, async (t) => {
     t.equal(loadConfig({ ...production, DATABASE_URL: url }).databaseUrl, url)
   })
 }
@@ -69,18 +69,18 @@ for (const [url, issue] of [
   ['http://redis', redisForms],
   ['redis://', redisForms]
 ]) {
-  t.test(`REDIS_URL ${url} is refused with what is wrong about it`, async (t) => {
+  t.test(`REDIS_URL ${url} is refused with the reason`, async (t) => {
     t.strictSame(problemsOf({ REDIS_URL: url as string }), [`REDIS_URL ${issue}`])
   })
 }
 
 for (const url of ['redis://redis', 'redis://redis/', 'redis://redis/0', 'rediss://u:p%40%23@[::1]:6380/15', 'redis://a,redis://b/0']) {
-  t.test(`REDIS_URL ${url} is accepted as it is`, async (t) => {
+  t.test(`REDIS_URL ${url} is accepted unchanged`, async (t) => {
     t.equal(loadConfig({ ...production, REDIS_URL: url }).redisUrl, url)
   })
 }
 
-t.test('DATABASE_CA_FILE replaces what DATABASE_URL says about TLS, REDIS_CA_FILE needs a URL with TLS', async (t) => {
+t.test('DATABASE_CA_FILE overrides the TLS settings of DATABASE_URL, and REDIS_CA_FILE needs a URL with TLS', async (t) => {
   const { ca } = await privateCa(t)
   const files = { DATABASE_CA_FILE: ca, REDIS_CA_FILE: ca }
   const databaseUrl = (DATABASE_URL: string) => loadConfig({ ...production, ...files, DATABASE_URL }).databaseUrl
@@ -99,7 +99,7 @@ t.test('DATABASE_CA_FILE replaces what DATABASE_URL says about TLS, REDIS_CA_FIL
   t.strictSame(problemsOf({ NODE_ENV: 'development', REDIS_CA_FILE: ca, REDIS_URL: '' }), [])
 })
 
-t.test('a CA file that cannot be read or is no certificate is refused', async (t) => {
+t.test('a CA file that cannot be read or is not a certificate is refused', async (t) => {
   const folder = await temporaryFolder()
   t.teardown(folder.remove)
   const path = join(folder.path, 'ca.pem')

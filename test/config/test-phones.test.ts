@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import { problemOf } from '../helpers/answers.js'
+import { problemOf } from '../helpers/responses.js'
 import { testDatabase, testService, type Service } from '../helpers/service.js'
 
 const phone = '+13125550100'
@@ -7,12 +7,19 @@ const code = '480513'
 const masked = '+1•••••••00'
 const day = 86_400
 
-/** A service with a test number, strict limits for all others, and a clock that the test sets, in seconds from now. */
+/** A service with test numbers, strict limits for all others, and a clock that `at` sets, in seconds from now. */
 async function testPhoneService (t: Test, env: Record<string, string> = {}) {
   const start = Date.now()
   let now = start
   const service = await testService(t, {
-    env: { TEST_PHONES: `${phone}=${code},+996000000001=271828`, CODE_SENDS_PER_HOUR: '1', CODE_SENDS_PER_DAY: '1', SMS_GUARD_BLOCK_SENDS: '1', SMS_GUARD_MARKET_SENDS: '1', ...env },
+    env: {
+      TEST_PHONES: `${phone}=${code},+996000000001=271828`,
+      CODE_SENDS_PER_HOUR: '1',
+      CODE_SENDS_PER_DAY: '1',
+      SMS_GUARD_BLOCK_SENDS: '1',
+      SMS_GUARD_MARKET_SENDS: '1',
+      ...env
+    },
     overrides: { clock: () => now }
   })
   for (const secret of [phone, '+996000000001']) service.confidential.add(secret)
@@ -25,10 +32,12 @@ async function login (service: Service, number = phone, fixed = code) {
   return sent.status === 200 ? service.verify(number, fixed) : sent
 }
 
-const passes = async (service: Service, token: string) => (await service.request('GET', '/auth/verify-token', { token })).status
-const lines = (service: Service, event: string) => service.log.map((line) => JSON.parse(line)).filter((line) => line.event === event)
+const passes = async (service: Service, token: string) =>
+  (await service.request('GET', '/auth/verify-token', { token })).status
+const lines = (service: Service, event: string) =>
+  service.log.map((line) => JSON.parse(line)).filter((line) => line.event === event)
 
-t.test('a test number signs in with its code, again and again, and no SMS is handed to the provider', async (t) => {
+t.test('a test number signs in with its code any number of times, and the provider gets no message', async (t) => {
   const service = await testPhoneService(t)
   const sent = await service.send(phone)
   t.strictSame(sent.body, {
@@ -43,27 +52,31 @@ t.test('a test number signs in with its code, again and again, and no SMS is han
   })
   const first = await service.verify(phone, code)
   t.match(first, { status: 200, body: { user: { phone, market: 'us' }, market: 'us', is_new_user: true } })
-  for (let times = 0; times < 20; times++) t.match(await login(service), { status: 200, body: { is_new_user: false, user: { id: first.body.user.id } } })
+  for (let times = 0; times < 20; times++) {
+    t.match(await login(service), { status: 200, body: { is_new_user: false, user: { id: first.body.user.id } } })
+  }
   t.equal(await passes(service, first.body.access_token), 200)
   t.match(await login(service, '+996000000001', '271828'), { status: 200, body: { market: 'kg', is_new_user: true } })
   t.strictSame(service.sms, [])
 })
 
-t.test('neither cooldown nor caps nor the traffic guard know a test number', async (t) => {
+t.test('neither the cooldown nor the caps nor the pumping guard count a test number', async (t) => {
   const service = await testPhoneService(t)
   for (let times = 0; times < 30; times++) t.equal((await service.send(phone)).status, 200)
   t.equal((await service.verify(phone, code)).status, 200)
   t.strictSame(await service.redis.keys('phone-auth:guard:*'), [], 'neither sends nor the first login are counted')
   t.strictSame(lines(service, 'guard_tripped'), [])
 
-  // The one send that a block and a market have goes to another number, and pauses them.
-  t.equal((await service.send('+996000000002')).body.code, 'invalid_request', 'a neighbour that is assigned to nobody is no number')
+  // The only send that the block and the market admit goes to another number, and pauses them.
+  t.equal(
+    (await service.send('+996000000002')).body.code, 'invalid_request', 'an unassigned neighbour is not a valid number'
+  )
   t.equal((await service.send('+13128059851')).status, 200)
   t.equal((await service.send('+13128059852')).body.code, 'too_many_sends')
-  t.equal((await login(service)).status, 200, 'a paused market does not stop it')
+  t.equal((await login(service)).status, 200, 'a paused market does not stop a test number')
 })
 
-t.test('a test number is not told to be known or unknown to the guard: what others do is counted as before', async (t) => {
+t.test('a login of a test number does not change what the pumping guard counts for other numbers', async (t) => {
   const service = await testPhoneService(t, { TEST_PHONES: '+13128059850=480513' })
   t.equal((await login(service, '+13128059850', '480513')).status, 200)
   t.equal((await service.send('+13128059851')).status, 200, 'the first send that counts in its block')
@@ -97,18 +110,20 @@ t.test('of 100 right codes at once one signs in', async (t) => {
   const service = await testPhoneService(t)
   const sends = await Promise.all(Array.from({ length: 50 }, () => service.send(phone)))
   t.ok(sends.every(({ status }) => status === 200))
-  const answers = await Promise.all(Array.from({ length: 100 }, () => service.verify(phone, code)))
-  t.equal(answers.filter(({ status }) => status === 200).length, 1)
-  t.equal(answers.filter(({ body }) => body.code === 'invalid_code').length, 99)
-  t.equal((await login(service)).status, 200, 'the ones too many count for nothing')
+  const responses = await Promise.all(Array.from({ length: 100 }, () => service.verify(phone, code)))
+  t.equal(responses.filter(({ status }) => status === 200).length, 1)
+  t.equal(responses.filter(({ body }) => body.code === 'invalid_code').length, 99)
+  t.equal((await login(service)).status, 200, 'the others do not count as wrong guesses')
 })
 
-t.test('fifty wrong guesses close a test number for its day, whatever code follows; all others go on', async (t) => {
+t.test('fifty wrong guesses block a test number for its day, but no other number', async (t) => {
   const service = await testPhoneService(t)
   for (let round = 0; round < 10; round++) {
     t.equal((await service.send(phone)).status, 200)
     for (const left of [4, 3, 2, 1, 0]) {
-      t.strictSame(...problemOf(await service.verify(phone, '654321'), 400, 'Bad Request', 'invalid_code', { attempts_remaining: left }))
+      t.strictSame(...problemOf(
+        await service.verify(phone, '654321'), 400, 'Bad Request', 'invalid_code', { attempts_remaining: left }
+      ))
     }
   }
   service.at(100)
@@ -122,15 +137,16 @@ t.test('fifty wrong guesses close a test number for its day, whatever code follo
   t.equal((await login(service)).status, 200)
 })
 
-t.test('of 200 wrong guesses at once no more than its attempts are compared, and they close a test number', async (t) => {
+t.test('of 200 wrong guesses at once only five are compared, and they block a test number', async (t) => {
   const service = await testPhoneService(t)
   await service.send(phone)
-  const answers = await Promise.all(Array.from({ length: 200 }, () => service.verify(phone, '654321')))
-  t.strictSame(answers.map(({ body }) => body.attempts_remaining).filter((left) => left !== undefined).sort(), [0, 1, 2, 3, 4])
+  const responses = await Promise.all(Array.from({ length: 200 }, () => service.verify(phone, '654321')))
+  const attempts = responses.map(({ body }) => body.attempts_remaining).filter((left) => left !== undefined)
+  t.strictSame(attempts.sort(), [0, 1, 2, 3, 4])
   t.equal((await service.send(phone)).body.code, 'too_many_sends')
 })
 
-t.test('a login that PostgreSQL refuses puts the code of a test number back', async (t) => {
+t.test('a login that PostgreSQL refuses restores the code of a test number', async (t) => {
   const service = await testPhoneService(t)
   await service.send(phone)
   await service.sql('ALTER TABLE users RENAME TO away')
@@ -139,7 +155,7 @@ t.test('a login that PostgreSQL refuses puts the code of a test number back', as
   t.equal((await service.verify(phone, code)).status, 200)
 })
 
-t.test('a test number logs out and in without waiting until its last_login is 30 s ahead; no dead token comes back', async (t) => {
+t.test('a test number can log out and in until last_login is 30 s ahead, and no dead token revives', async (t) => {
   const service = await testPhoneService(t)
   const tokens: string[] = []
   let refused = await login(service)
@@ -155,9 +171,9 @@ t.test('a test number logs out and in without waiting until its last_login is 30
   t.strictSame(...problemOf(refused, 429, 'Too Many Requests', 'rate_limited', { retry_after: wait }))
   t.equal(refused.headers.get('retry-after'), String(wait))
   t.match(lines(service, 'limit_hit'), [{ phone: masked, limit: 'login' }])
-  t.equal((await service.sql('SELECT last_value::int FROM users_id_seq'))[0].last_value, 1, 'no id was burnt')
+  t.equal((await service.sql('SELECT last_value::int FROM users_id_seq'))[0].last_value, 1, 'no login took an id')
 
-  // As it will be after that time: the code that was not used is still there.
+  // The state after that time: the unused code still works.
   await service.sql('UPDATE users SET last_login = last_login - make_interval(secs => $1)', [wait])
   const next = await service.verify(phone, code)
   t.equal(next.status, 200)
@@ -165,10 +181,12 @@ t.test('a test number logs out and in without waiting until its last_login is 30
   for (const token of tokens.slice(0, -wait)) t.equal(await passes(service, token), 401)
 })
 
-t.test('however many log in and out at once, last_login is never more than 31 s ahead', async (t) => {
+t.test('last_login is never more than 31 s ahead, however many logins and logouts run at once', async (t) => {
   const service = await testPhoneService(t)
   await login(service)
-  await service.sql("UPDATE users SET last_login = date_trunc('second', now() AT TIME ZONE 'utc') + interval '50 seconds'")
+  await service.sql(
+    "UPDATE users SET last_login = date_trunc('second', now() AT TIME ZONE 'utc') + interval '50 seconds'"
+  )
   t.equal((await login(service)).status, 429)
   await service.sql("UPDATE users SET last_login = last_login - interval '22 seconds', is_active = FALSE")
   const counts: Record<number, number> = {}
@@ -177,7 +195,9 @@ t.test('however many log in and out at once, last_login is never more than 31 s 
     for (let times = 0; times < 5; times++) {
       const { status, body } = await login(service)
       counts[status] = (counts[status] ?? 0) + 1
-      const [{ lead }] = await service.sql("SELECT extract(epoch FROM last_login - now() AT TIME ZONE 'utc')::float8 AS lead FROM users") as [{ lead: number }]
+      const [{ lead }] = await service.sql(
+        "SELECT extract(epoch FROM last_login - now() AT TIME ZONE 'utc')::float8 AS lead FROM users"
+      ) as [{ lead: number }]
       leads.push(lead)
       if (status === 200) await service.request('POST', '/auth/logout', { token: body.access_token })
     }
@@ -187,21 +207,22 @@ t.test('however many log in and out at once, last_login is never more than 31 s 
   t.ok(Math.max(...leads) <= 31)
 })
 
-t.test('the limit of an address counts requests for a test number like all others', async (t) => {
+t.test('the limit of a client IP counts requests for a test number like all others', async (t) => {
   const service = await testPhoneService(t, { RATE_LIMIT_IP_MAX: '3' })
   for (let times = 0; times < 3; times++) t.equal((await service.send(phone)).status, 200)
   t.equal((await service.send(phone)).body.code, 'rate_limited')
   t.equal((await service.verify(phone, code)).body.code, 'rate_limited')
 })
 
-t.test('each use of a test number is a warning with the masked number, and never shows the code', async (t) => {
+t.test('each use of a test number logs a warning with the masked number and without the code', async (t) => {
   const service = await testPhoneService(t)
   service.confidential.add(code).add('654321')
   await service.send(phone)
   await service.verify(phone, '654321')
   const { body } = await service.verify(phone, code)
   await service.send(phone)
-  t.strictSame(lines(service, 'test_phone').map(({ level, phone, action, user_id: id }) => ({ level, phone, action, id })), [
+  const logged = lines(service, 'test_phone')
+  t.strictSame(logged.map(({ level, phone, action, user_id: id }) => ({ level, phone, action, id })), [
     { level: 40, phone: masked, action: 'send', id: undefined },
     { level: 40, phone: masked, action: 'verify', id: undefined },
     { level: 40, phone: masked, action: 'verify', id: undefined },
@@ -211,7 +232,7 @@ t.test('each use of a test number is a warning with the masked number, and never
   t.strictSame(lines(service, 'code_sent'), [], 'nothing was sent')
 })
 
-t.test('deleting the account of a test number takes its code along', async (t) => {
+t.test('the deletion of a test number\'s account deletes its live code', async (t) => {
   const service = await testPhoneService(t)
   const { body } = await login(service)
   await service.send(phone)
@@ -220,7 +241,7 @@ t.test('deleting the account of a test number takes its code along', async (t) =
   t.match(await login(service), { status: 200, body: { is_new_user: true } })
 })
 
-t.test('Redis shows neither a test number nor its code, and keeps its state under a TTL', async (t) => {
+t.test('Redis shows neither a test number nor its code, and its state has a TTL', async (t) => {
   const service = await testPhoneService(t)
   await service.send(phone)
   await service.verify(phone, '654321')
@@ -231,20 +252,26 @@ t.test('Redis shows neither a test number nor its code, and keeps its state unde
   t.ok(await service.redis.ttl(key) > 0)
 })
 
-t.test('a number that TEST_PHONES names no more has no fixed code, at once', async (t) => {
+t.test('a number that is no longer in TEST_PHONES loses its fixed code at once', async (t) => {
   const service = await testPhoneService(t, { TEST_PHONES: '+13128059850=480513' })
   const number = '+13128059850'
   await service.send(number)
-  const { JWT_SECRET, CODE_SECRET, REDIS_URL } = service.env as { JWT_SECRET: string, CODE_SECRET: string, REDIS_URL: string }
-  const next = await testService(t, { database: service.database, redis: { url: REDIS_URL, redis: service.redis }, env: { JWT_SECRET, CODE_SECRET } })
+  const { JWT_SECRET, CODE_SECRET, REDIS_URL } = service.env as {
+    JWT_SECRET: string, CODE_SECRET: string, REDIS_URL: string
+  }
+  const next = await testService(t, {
+    database: service.database, redis: { url: REDIS_URL, redis: service.redis }, env: { JWT_SECRET, CODE_SECRET }
+  })
   t.equal((await next.verify(number, '480513')).body.code, 'invalid_code')
   t.equal((await next.send(number)).status, 200)
   t.equal(next.sms.length, 1)
 })
 
-t.test('npm run dev knows test numbers too', async (t) => {
+t.test('test numbers work in development, too', async (t) => {
   const { url } = await testDatabase(t)
-  const service = await testService(t, { env: { NODE_ENV: 'development', DATABASE_URL: url, REDIS_URL: '', TEST_PHONES: `${phone}=${code}` } })
+  const service = await testService(t, {
+    env: { NODE_ENV: 'development', DATABASE_URL: url, REDIS_URL: '', TEST_PHONES: `${phone}=${code}` }
+  })
   service.confidential.add(phone)
   for (let times = 0; times < 2; times++) t.equal((await login(service)).status, 200)
   for (let guesses = 0; guesses < 50; guesses++) await service.verify(phone, '654321')

@@ -2,7 +2,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { batched } from '../../src/db/batch.js'
 
-/** A lookup whose statements end when they are told to; `asked` has the ids of each. */
+/** A lookup whose statements end when the test calls `ends`. `asked` holds the ids of each statement. */
 function lookup ({ max = 1000, connections = 10 } = {}) {
   const asked: number[][] = []
   const ends: Array<(error?: Error) => void> = []
@@ -15,7 +15,7 @@ function lookup ({ max = 1000, connections = 10 } = {}) {
   const ask = (id: number) => new Promise<string | undefined>((resolve, reject) => {
     find(id, (error, found) => error ? reject(error) : resolve(found))
   })
-  /** Waits for so many statements to be under way. */
+  /** Waits until `count` statements have started. */
   const statements = async (count: number) => { while (asked.length < count) await turn() }
   return { asked, ends, ask, find, statements }
 }
@@ -23,7 +23,10 @@ const upTo = (count: number) => Array.from({ length: count }, (_, index) => inde
 
 interface Timer { run: () => void, ms: number }
 
-/** Holds back every timer that is set during the test; returns how to let so many milliseconds pass, which tells how many ran. */
+/**
+ * Holds back every timer that is set during the test. Returns the function that lets milliseconds pass and returns how
+ * many timers ran.
+ */
 function holdTimers (t: Test) {
   const held = new Set<Timer>()
   const set = (run: () => void, ms: number) => {
@@ -40,7 +43,7 @@ function holdTimers (t: Test) {
   }
 }
 
-t.test('while a statement is under way, the lookups of the turns that follow wait for its end', async (t) => {
+t.test('lookups of the following turns wait until the statement in flight ends', async (t) => {
   const pass = holdTimers(t)
   const { asked, ends, ask, statements } = lookup()
   const asks = [ask(1)]
@@ -57,24 +60,24 @@ t.test('while a statement is under way, the lookups of the turns that follow wai
   t.strictSame(await Promise.all(asks), ['found 1', 'found 2', 'found 3'])
 })
 
-t.test('and for the last of its answers, so that it is about the lookups that they bring', async (t) => {
+t.test('the next batch waits until the previous one is delivered, and includes lookups made meanwhile', async (t) => {
   holdTimers(t)
   const { asked, ends, ask, find, statements } = lookup()
-  let given = 0
-  for (const id of upTo(20)) find(id, () => { given++ })
+  let delivered = 0
+  for (const id of upTo(20)) find(id, () => { delivered++ })
   await statements(1)
   const next = ask(21)
   await turn()
   ends[0]?.()
   await turn()
-  t.strictSame([given, asked.length], [16, 1])
+  t.strictSame([delivered, asked.length], [16, 1])
   await statements(2)
-  t.strictSame([given, asked[1]], [20, [21]])
+  t.strictSame([delivered, asked[1]], [20, [21]])
   ends[1]?.()
   t.equal(await next, 'found 21')
 })
 
-t.test('not longer than a millisecond, or until there are 32 of them', async (t) => {
+t.test('lookups wait for at most one millisecond, or until there are 32', async (t) => {
   const pass = holdTimers(t)
   const { asked, ends, ask, statements } = lookup()
   const asks = [ask(0)]
@@ -91,7 +94,7 @@ t.test('not longer than a millisecond, or until there are 32 of them', async (t)
   await Promise.all(asks)
 })
 
-t.test('many of one turn do not wait', async (t) => {
+t.test('32 or more lookups of one turn do not wait', async (t) => {
   holdTimers(t)
   const { asked, ends, ask, statements } = lookup()
   const asks = [ask(0)]
@@ -103,7 +106,7 @@ t.test('many of one turn do not wait', async (t) => {
   await Promise.all(asks)
 })
 
-t.test('while all connections are busy, lookups gather until a statement ends', async (t) => {
+t.test('lookups gather until a statement ends while all connections are busy', async (t) => {
   const pass = holdTimers(t)
   const { asked, ends, ask, statements } = lookup({ connections: 1 })
   const asks = [ask(0)]
@@ -136,13 +139,13 @@ t.test('lookups wait at most 100 ms for a connection that does not respond', asy
   await Promise.all(asks)
 })
 
-t.test('one statement fails, the other does not, and the next lookup has a new one', async (t) => {
+t.test('a statement that fails affects neither another one nor the next lookup', async (t) => {
   const { asked, ends, ask, statements } = lookup({ max: 2 })
   const asks = [1, 2, 3, 2].map(ask)
   const settled = Promise.allSettled(asks)
   await statements(2)
   t.strictSame(asked, [[1, 2], [3, 2]])
-  ends[0]?.(new Error('away'))
+  ends[0]?.(new Error('unavailable'))
   ends[1]?.()
   t.strictSame((await settled).map(({ status }) => status), ['rejected', 'rejected', 'fulfilled', 'fulfilled'])
   const again = ask(1)
@@ -151,7 +154,7 @@ t.test('one statement fails, the other does not, and the next lookup has a new o
   t.equal(await again, 'found 1')
 })
 
-t.test('of the answers of a statement sixteen are given in one turn', async (t) => {
+t.test('sixteen results of a statement are delivered in one turn', async (t) => {
   const { ends, find, statements } = lookup()
   const turns: number[] = []
   let inTurn = 0

@@ -14,7 +14,8 @@ import { newPhone, testDatabase, testService, type Service } from '../helpers/se
 
 const databaseOf = (url: string) => ({ url, sql: async () => [] })
 const readiness = async ({ request }: Service) => (await request('GET', '/health/ready')).status
-const databaseUp = async ({ app }: Service) => samples(await app.metrics.metrics()).get('phone_auth_dependency_up{dependency="postgresql"}')
+const databaseUp = async ({ app }: Service) =>
+  samples(await app.metrics.metrics()).get('phone_auth_dependency_up{dependency="postgresql"}')
 
 /** Runs statements as the superuser. */
 async function administer (url: string, ...statements: string[]) {
@@ -28,7 +29,7 @@ async function administer (url: string, ...statements: string[]) {
   }
 }
 
-/** A PostgreSQL that speaks TLS by a certificate of a private CA. */
+/** Starts a PostgreSQL with TLS and a certificate of a private CA. */
 async function postgresWithTls (t: Test) {
   const [authority, postgres] = [await privateCa(t), await startTestPostgres()]
   t.teardown(() => postgres.remove())
@@ -40,13 +41,13 @@ async function postgresWithTls (t: Test) {
     chmodSync(join(folder, to), 0o600)
   }
   await administer(postgres.url, 'ALTER SYSTEM SET ssl = on', 'SELECT pg_reload_conf()')
-  // Each new connection shows what the server has read until now.
+  // The reload takes effect for new connections only.
   await until(async () => (await administer(postgres.url, 'SHOW ssl'))[0]?.ssl === 'on')
   await migrate(postgres.url)
   return { ...authority, url: postgres.url }
 }
 
-/** A TCP port in front of another one, so far away that each round trip takes `roundTripMs` more. */
+/** Starts a TCP proxy that adds `roundTripMs` to each round trip. Returns `url` through the proxy. */
 async function distance (t: Test, url: string, roundTripMs: number) {
   const { port } = new URL(url)
   const sockets = new Set<Socket>()
@@ -57,7 +58,7 @@ async function distance (t: Test, url: string, roundTripMs: number) {
   }
   const server = createServer((socket) => {
     const target = connect(Number(port), '127.0.0.1')
-    // The handshake of TCP is a round trip, too: nothing arrives before it.
+    // The TCP handshake is a round trip, too: nothing arrives before it ends.
     socket.pause()
     setTimeout(() => socket.resume(), roundTripMs)
     delay(socket, target)
@@ -71,7 +72,7 @@ async function distance (t: Test, url: string, roundTripMs: number) {
   return url.replace(`:${port}/`, `:${(server.address() as AddressInfo).port}/`)
 }
 
-t.test('PostgreSQL with TLS and a private CA is trusted by DATABASE_CA_FILE', async (t) => {
+t.test('DATABASE_CA_FILE makes the service trust a PostgreSQL with a certificate of a private CA', async (t) => {
   const { ca, url } = await postgresWithTls(t)
   const other = await privateCa(t)
 
@@ -89,13 +90,13 @@ t.test('PostgreSQL with TLS and a private CA is trusted by DATABASE_CA_FILE', as
   t.equal((await startProcess(t, 'migrate', { env: { ...env, DATABASE_CA_FILE: other.ca } }).closed).code, 1)
 })
 
-t.test('a server without TLS is not used where DATABASE_CA_FILE is set', async (t) => {
+t.test('a PostgreSQL without TLS is not used if DATABASE_CA_FILE is set', async (t) => {
   const { ca } = await privateCa(t)
   const { url } = await testDatabase(t)
   t.equal(await readiness(await testService(t, { database: databaseOf(url), env: { DATABASE_CA_FILE: ca } })), 503)
 })
 
-t.test('a database 150 ms away over TLS is used', async (t) => {
+t.test('the service works with TLS to a database at a distance of 150 ms', async (t) => {
   const { ca, url } = await postgresWithTls(t)
   const far = await distance(t, url, 150)
   const service = await testService(t, { database: databaseOf(far), env: { DATABASE_CA_FILE: ca } })
@@ -106,8 +107,14 @@ t.test('a database 150 ms away over TLS is used', async (t) => {
 t.test('DATABASE_CONNECT_TIMEOUT_MS bounds the opening of a connection', async (t) => {
   const { url } = await testDatabase(t)
   const far = await distance(t, url, 150)
-  t.equal(await readiness(await testService(t, { database: databaseOf(far), env: { DATABASE_CONNECT_TIMEOUT_MS: '100' } })), 503)
-  t.equal(await readiness(await testService(t, { database: databaseOf(far), env: { DATABASE_CONNECT_TIMEOUT_MS: '10000' } })), 200)
+  t.equal(
+    await readiness(await testService(t, { database: databaseOf(far), env: { DATABASE_CONNECT_TIMEOUT_MS: '100' } })),
+    503
+  )
+  t.equal(
+    await readiness(await testService(t, { database: databaseOf(far), env: { DATABASE_CONNECT_TIMEOUT_MS: '10000' } })),
+    200
+  )
 })
 
 t.test('a request waits 1 s for a free connection, whatever DATABASE_CONNECT_TIMEOUT_MS is', async (t) => {
@@ -119,7 +126,7 @@ t.test('a request waits 1 s for a free connection, whatever DATABASE_CONNECT_TIM
   t.equal(await readiness(service), 200)
 })
 
-t.test('PostgreSQL is used by a Unix socket without a host in the URL', async (t) => {
+t.test('the service reaches PostgreSQL on a Unix socket, with no host in the URL', async (t) => {
   const folder = await temporaryFolder()
   t.teardown(folder.remove)
   chmodSync(folder.path, 0o777)
@@ -139,7 +146,7 @@ t.test('PostgreSQL is used by a Unix socket without a host in the URL', async (t
   await service.login(newPhone())
 })
 
-t.test('dependency_up recovers with the first statement that succeeds, without a probe', async (t) => {
+t.test('dependency_up is 1 again after the first successful statement, without a probe', async (t) => {
   const postgres = await startTestPostgres()
   t.teardown(() => postgres.remove())
   await migrate(postgres.url)
@@ -155,7 +162,7 @@ t.test('dependency_up recovers with the first statement that succeeds, without a
   t.equal(service.log.filter((line) => JSON.parse(line).event === 'dependency_up').length, 1)
 })
 
-t.test('a statement that succeeds does not end the outage of a missing table', async (t) => {
+t.test('a successful statement does not end the outage of a missing table', async (t) => {
   const service = await testService(t, { database: await testDatabase(t, { isEmpty: true }) })
   t.equal(await readiness(service), 503)
   await service.app.db.execute(sql`SELECT 1`)

@@ -8,18 +8,22 @@ import { samples } from '../helpers/samples.js'
 import { startTestPostgres } from '../helpers/servers.js'
 import { newPhone, testService, type Json } from '../helpers/service.js'
 
-/** The error that `promise` ends with. */
+/** The error with which `promise` rejects. */
 const errorOf = (promise: Promise<unknown>) => promise.then(() => undefined, (error: unknown) => error)
 
 const insert = (tx: Transaction, phone: string) => tx.execute(sql`INSERT INTO users (phone_number) VALUES (${phone})`)
-const backend = async (tx: Transaction) => (await tx.execute<{ pid: number }>(sql`SELECT pg_backend_pid() AS pid`)).rows[0]?.pid as number
+const backend = async (tx: Transaction) =>
+  (await tx.execute<{ pid: number }>(sql`SELECT pg_backend_pid() AS pid`)).rows[0]?.pid as number
 
 async function testDb (t: Test) {
   const { app, sql } = await testService(t, { env: { DATABASE_POOL_MAX: '1' } })
-  return { db: app.db, has: async (phone: string) => (await sql('SELECT FROM users WHERE phone_number = $1', [phone])).length === 1 }
+  return {
+    db: app.db,
+    has: async (phone: string) => (await sql('SELECT FROM users WHERE phone_number = $1', [phone])).length === 1
+  }
 }
 
-t.test('atomically: what the work returns is returned, and what it wrote is there', async (t) => {
+t.test('atomically returns the result of the work and commits what it wrote', async (t) => {
   const { db, has } = await testDb(t)
   const phone = newPhone()
   t.equal(await db.atomically(async (tx) => { await insert(tx, phone); return 'result' }), 'result')
@@ -27,7 +31,7 @@ t.test('atomically: what the work returns is returned, and what it wrote is ther
   t.strictSame([db.pool.totalCount, db.pool.idleCount], [1, 1])
 })
 
-t.test('atomically: a problem undoes what was written, and the connection serves on', async (t) => {
+t.test('atomically rolls back after a problem and keeps the connection', async (t) => {
   const { db, has } = await testDb(t)
   const phone = newPhone()
   const pid = await db.atomically(backend)
@@ -39,10 +43,10 @@ t.test('atomically: a problem undoes what was written, and the connection serves
 
 for (const [what, fail] of Object.entries({
   'an error': async () => { throw new Error('failed') },
-  'a problem of ours': async () => { throw problem('unavailable') },
+  'a problem of 500 and above': async () => { throw problem('unavailable') },
   'a statement that fails': (tx: Transaction) => tx.execute(sql`SELECT 1 / 0`)
 })) {
-  t.test(`atomically: ${what} undoes what was written, and the connection is not used again`, async (t) => {
+  t.test(`atomically rolls back after ${what} and closes the connection`, async (t) => {
     const { db, has } = await testDb(t)
     const phone = newPhone()
     const pid = await db.atomically(backend)
@@ -52,7 +56,7 @@ for (const [what, fail] of Object.entries({
   })
 }
 
-t.test('atomically: a connection that stops answering ends the work within 3 s and is not put back', async (t) => {
+t.test('atomically gives up within 3 s on a connection that stops responding, and closes it', async (t) => {
   const { db } = await testDb(t)
   let pid = 0
   t.teardown(() => process.kill(pid, 'SIGCONT'))
@@ -67,31 +71,33 @@ t.test('atomically: a connection that stops answering ends the work within 3 s a
   t.not(await db.atomically(backend), pid)
 })
 
-t.test('a PostgreSQL that stops answering is 503 within 3 s, and 200 once it goes on', async (t) => {
+t.test('the response is 503 within 3 s when PostgreSQL stops responding, and 200 when it continues', async (t) => {
   const postgres = await startTestPostgres()
   t.teardown(() => postgres.remove())
   await migrate(postgres.url)
   const service = await testService(t, {
     database: { url: postgres.url, sql: async () => [] },
-    // Beside the wait for a response, some request may have to open a connection.
+    // In addition to the wait for a response, a request may have to open a connection.
     env: { DATABASE_CONNECT_TIMEOUT_MS: '1000' }
   })
   const { token } = await service.login(newPhone())
   const { pid } = postgres
   const backends = (await service.app.db.execute<{ pid: number }>(sql`SELECT pid FROM pg_stat_activity`)).rows
-  const all = (signal: NodeJS.Signals) => { for (const one of [pid, ...backends.map((row) => row.pid)]) process.kill(one, signal) }
+  const all = (signal: NodeJS.Signals) => {
+    for (const one of [pid, ...backends.map((row) => row.pid)]) process.kill(one, signal)
+  }
 
   all('SIGSTOP')
   const begun = Date.now()
-  const answers = await Promise.all(['GET', 'PATCH', 'DELETE'].map((method) =>
+  const responses = await Promise.all(['GET', 'PATCH', 'DELETE'].map((method) =>
     service.request(method, '/api/v1/users/me', { token, ...(method === 'PATCH' && { body: {} }) })))
-  for (const { status, body } of answers) t.strictSame([status, body.code], [503, 'unavailable'])
+  for (const { status, body } of responses) t.strictSame([status, body.code], [503, 'unavailable'])
   t.ok(Date.now() - begun < 3000)
   all('SIGCONT')
   t.equal((await service.request('GET', '/api/v1/users/me', { token })).status, 200)
 })
 
-t.test('PostgreSQL away is told once and ends no process, however many connections die', async (t) => {
+t.test('an outage of PostgreSQL is logged once and ends no process, however many connections die', async (t) => {
   const postgres = await startTestPostgres()
   t.teardown(() => postgres.remove())
   await migrate(postgres.url)
@@ -110,7 +116,7 @@ t.test('PostgreSQL away is told once and ends no process, however many connectio
   t.strictSame(events(), ['dependency_down', 'dependency_up'])
 })
 
-t.test('what the database refuses because of us is a bug, all else means that it cannot answer', async (t) => {
+t.test('an error of PostgreSQL is a bug if a statement is at fault, and an outage otherwise', async (t) => {
   const { app: { db } } = await testService(t)
   const bugs = ['22012', '22001', '23505', '23502', '42703', '42601']
   const outages = ['42P01', '42501', '57P01', '57P03', '53300', '08006', '40001', '40P01', 'XX000', '25006']
@@ -128,8 +134,8 @@ t.test('what the database refuses because of us is a bug, all else means that it
   t.equal(sqlState(new Error('42P01')), undefined)
 })
 
-for (const [isPrepared, count] of [['true', 'kept'], ['false', 'none']] as const) {
-  t.test(`DATABASE_PREPARED_STATEMENTS=${isPrepared}: prepared statements on the connection: ${count}`, async (t) => {
+for (const [isPrepared, count] of [['true', 'some'], ['false', 'no']] as const) {
+  t.test(`connections have ${count} prepared statements with DATABASE_PREPARED_STATEMENTS=${isPrepared}`, async (t) => {
     const service = await testService(t, { env: { DATABASE_PREPARED_STATEMENTS: isPrepared, DATABASE_POOL_MAX: '1' } })
     const { token } = await service.login(newPhone())
     t.equal((await service.request('GET', '/api/v1/users/me', { token })).status, 200)
@@ -139,21 +145,22 @@ for (const [isPrepared, count] of [['true', 'kept'], ['false', 'none']] as const
 }
 
 for (const max of [1, 2, 3, 4, 10]) {
-  t.test(`DATABASE_POOL_MAX=${max}: logins, checks, reads and writes at once all succeed on so many connections at most`, async (t) => {
+  t.test(`logins, checks, reads and writes at once all succeed with DATABASE_POOL_MAX=${max}`, async (t) => {
     const service = await testService(t, { env: { DATABASE_POOL_MAX: String(max), METRICS_PORT: '9464' } })
-    // As few as can block each other: a request that waits for a connection for 1 s is 503, and a busy machine is slow.
+    // Few users: a request that waits 1 s for a connection is 503, and a busy machine is slow.
     const people = []
     for (let login = 0; login < (max < 4 ? 2 : 5); login++) people.push(await service.login(newPhone()))
 
-    const answers = await Promise.all(people.flatMap(({ token }) => [
+    const responses = await Promise.all(people.flatMap(({ token }) => [
       service.request('GET', '/auth/verify-token', { token }),
       service.request('GET', '/api/v1/users/me', { token }),
       service.request('PATCH', '/api/v1/users/me', { token, body: { full_name: 'A B' } }),
       service.request('POST', '/api/v1/profile/addresses', { token, body: { title: 'Home', full_address: 'Chuy 1' } }),
       service.request('GET', '/health/ready')
     ]))
-    t.strictSame([...new Set(answers.map(({ status }) => status))].sort(), [200, 201])
-    const [{ count }] = await service.sql("SELECT count(*)::int FROM pg_stat_activity WHERE application_name = 'phone-auth' AND datname = current_database()") as [Json]
+    t.strictSame([...new Set(responses.map(({ status }) => status))].sort(), [200, 201])
+    const [{ count }] = await service.sql(`SELECT count(*)::int FROM pg_stat_activity
+      WHERE application_name = 'phone-auth' AND datname = current_database()`) as [Json]
     t.ok(count <= max, `${count} connections`)
     const metrics = samples(await service.app.metrics.metrics())
     t.equal(metrics.get('phone_auth_database_connections_max'), max)
@@ -163,13 +170,14 @@ for (const max of [1, 2, 3, 4, 10]) {
 }
 
 for (const [max, transactions] of [[2, 1], [3, 1], [5, 1], [10, 4]] as const) {
-  t.test(`DATABASE_POOL_MAX=${max}: at most ${transactions} of the connections are held by transactions, and checks wait for none of them`, async (t) => {
+  t.test(`transactions hold at most ${transactions} of ${max} connections, and checks do not wait`, async (t) => {
     const service = await testService(t, { env: { DATABASE_POOL_MAX: String(max), METRICS_PORT: '9464' } })
     const { db } = service.app
     const { token } = await service.login(newPhone())
     let finish!: () => void
     const isFinished = new Promise<void>((resolve) => { finish = resolve })
-    const held = await Promise.all(Array.from({ length: transactions }, () => new Promise<{ ended: Promise<unknown> }>((resolve) => {
+    interface Held { ended: Promise<unknown> }
+    const held = await Promise.all(Array.from({ length: transactions }, () => new Promise<Held>((resolve) => {
       const ended = db.atomically(async (tx) => {
         await tx.execute(sql`SELECT 1`)
         resolve({ ended })

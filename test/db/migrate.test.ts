@@ -11,15 +11,19 @@ import { testDatabase, usersTable } from '../helpers/service.js'
 
 const admin = process.env.TEST_POSTGRES_URL as string
 
-/** npm run db:migrate */
+/** Runs npm run db:migrate. */
 const migrateCommand = async (t: Test, url: string | undefined) => {
   const { code, stdout, stderr } = await startProcess(t, 'migrate', { env: { DATABASE_URL: url } }).closed
   return { code, stdout, stderr }
 }
-const found = { code: 0, stdout: 'phone-auth: found the table public.users and left it as it is; the database is up to date\n', stderr: '' }
+const found = {
+  code: 0,
+  stdout: 'phone-auth: found the table public.users and left it as it is; the database is up to date\n',
+  stderr: ''
+}
 const created = { code: 0, stdout: 'phone-auth: created the table users; the database is up to date\n', stderr: '' }
 
-/** Ended with 1 and one line on standard error, which is no stack. */
+/** Asserts that a command ends with 1 and one line on standard error, without a stack. */
 function failsWith (t: Test, { code, stdout, stderr }: Awaited<ReturnType<typeof migrateCommand>>, line: RegExp) {
   t.equal(code, 1)
   t.equal(stdout, '')
@@ -28,8 +32,10 @@ function failsWith (t: Test, { code, stdout, stderr }: Awaited<ReturnType<typeof
   t.equal(stderr.split('\n').length, 2, 'one line')
 }
 
-const rows = `INSERT INTO users (phone_number, full_name, is_active, is_verified, last_login, market, language, country, created_at, updated_at) VALUES
-  ('+996555000001', 'Айбек', true, true, '2024-02-29 23:59:59.123456', 'kg', 'ky', 'Kyrgyzstan', '2020-01-01', '2020-01-01'),
+const rows = `INSERT INTO users (phone_number, full_name, is_active, is_verified, last_login, market, language, country,
+    created_at, updated_at) VALUES
+  ('+996555000001', 'Айбек', true, true, '2024-02-29 23:59:59.123456', 'kg', 'ky', 'Kyrgyzstan',
+    '2020-01-01', '2020-01-01'),
   ('+13128059851', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
   ('+996555000003', '', false, false, NULL, 'xx', 'tlh', '', now(), now())`
 
@@ -51,8 +57,10 @@ const surroundings = `
   COMMENT ON COLUMN users.phone_number IS 'E.164';
   SELECT setval('users_id_seq', 19)`
 
-for (const [kind, extras] of [['the users table of the contract', ''], ['a users table with much around it', surroundings]] as const) {
-  t.test(`${kind} is not touched, nor one row of it`, async (t) => {
+for (const [kind, extras] of [
+  ['the users table of the contract', ''], ['a users table with much around it', surroundings]
+] as const) {
+  t.test(`db:migrate touches neither ${kind} nor any row`, async (t) => {
     const owner = await testRole(t)
     const { url, sql } = await testDatabase(t, { isEmpty: true })
     await sql(usersTable)
@@ -66,7 +74,9 @@ for (const [kind, extras] of [['the users table of the contract', ''], ['a users
     t.strictSame(await migrateCommand(t, url), found)
     t.strictSame({ table: await describeTable(sql, 'users'), rows: await rowsOf(sql, 'users') }, before)
     t.strictSame(await sql("SELECT to_regclass('user_addresses')::text AS name"), [{ name: 'user_addresses' }])
-    await sql("INSERT INTO user_addresses (user_id, title, full_address, country, is_default, created_at, updated_at) VALUES (1, 'a', 'b', 'c', true, now(), now())")
+    await sql(`INSERT INTO user_addresses
+      (user_id, title, full_address, country, is_default, created_at, updated_at)
+      VALUES (1, 'a', 'b', 'c', true, now(), now())`)
     const withAddress = await rowsOf(sql, 'user_addresses')
 
     await migrate(url)
@@ -75,14 +85,14 @@ for (const [kind, extras] of [['the users table of the contract', ''], ['a users
   })
 }
 
-t.test('on an empty database the users table becomes what the statement of the contract makes', async (t) => {
+t.test('db:migrate creates the users table of the contract in an empty database', async (t) => {
   const [migrated, stated] = [await testDatabase(t, { isEmpty: true }), await testDatabase(t, { isEmpty: true })]
   await stated.sql(usersTable)
   t.strictSame(await migrateCommand(t, migrated.url), created)
   t.strictSame(await describeTable(migrated.sql, 'users'), await describeTable(stated.sql, 'users'))
 })
 
-t.test('user_addresses is the same beside a users table found and beside one made', async (t) => {
+t.test('user_addresses is the same beside an existing users table and beside a created one', async (t) => {
   const [found, made] = [await testDatabase(t, { isEmpty: true }), await testDatabase(t, { isEmpty: true })]
   await found.sql(usersTable)
   await migrate(found.url)
@@ -90,46 +100,66 @@ t.test('user_addresses is the same beside a users table found and beside one mad
   t.strictSame(await describeTable(made.sql, 'user_addresses'), await describeTable(found.sql, 'user_addresses'))
 })
 
-t.test('the Drizzle schema says what the migrations make', async (t) => {
+t.test('the Drizzle schema describes what the migrations create', async (t) => {
   const { sql } = await testDatabase(t)
   for (const table of [users, userAddresses]) {
     const { name, indexes, foreignKeys } = getTableConfig(table)
     const found = await describeTable(sql, name) as Record<string, Array<Record<string, string>>>
     t.strictSame(found.columns?.map(({ attname, attnotnull }) => [attname, attnotnull]),
       Object.values(getTableColumns(table)).map((column) => [column.name, column.notNull]))
-    for (const { config } of indexes) t.ok(found.indexes?.some((index) => index.pg_get_indexdef?.includes(` ${config.name} `)), `index ${config.name}`)
-    t.strictSame(found.constraints?.filter(({ contype }) => contype === 'f').map(({ pg_get_constraintdef: text }) => text),
-      foreignKeys.map((key) => `FOREIGN KEY (${key.reference().columns[0]?.name}) REFERENCES users(id) ON DELETE ${key.onDelete?.toUpperCase()}`))
+    for (const { config } of indexes) {
+      t.ok(found.indexes?.some((index) => index.pg_get_indexdef?.includes(` ${config.name} `)), `index ${config.name}`)
+    }
+    const constraints = found.constraints?.filter(({ contype }) => contype === 'f')
+    t.strictSame(constraints?.map(({ pg_get_constraintdef: text }) => text), foreignKeys.map((key) => {
+      const column = key.reference().columns[0]?.name
+      return `FOREIGN KEY (${column}) REFERENCES users(id) ON DELETE ${key.onDelete?.toUpperCase()}`
+    }))
   }
 })
 
-for (const [count, where, statement] of [[2, 'an empty database', ''], [5, 'a database with users', usersTable]] as const) {
-  t.test(`${count} at once on ${where} all succeed`, async (t) => {
+for (const [count, where, statement] of [
+  [2, 'an empty database', ''], [5, 'a database with users', usersTable]
+] as const) {
+  t.test(`${count} migrations at once on ${where} all succeed`, async (t) => {
     const { url, sql } = await testDatabase(t, { isEmpty: true })
     await sql(statement)
     const runs = await Promise.all(Array.from({ length: count }, () => migrateCommand(t, url)))
-    t.strictSame(runs.filter(({ stdout }) => stdout !== found.stdout), statement ? [] : [created], 'one of them at most created the table')
+    t.strictSame(
+      runs.filter(({ stdout }) => stdout !== found.stdout), statement ? [] : [created],
+      'at most one run created the table'
+    )
     t.equal(runs.every(({ code, stderr }) => code === 0 && stderr === ''), true)
     t.strictSame(await sql('SELECT count(*)::int FROM drizzle.__drizzle_migrations'), [{ count: 1 }])
   })
 }
 
-t.test('a user_addresses table of another shape: a line that names what differs, and nothing at all is changed', async (t) => {
+t.test('db:migrate names the columns that differ in a user_addresses table, and changes nothing', async (t) => {
   const fitting = await testDatabase(t)
-  const columns = (await fitting.sql(`SELECT attname || ' ' || CASE attname WHEN 'id' THEN 'serial PRIMARY KEY' WHEN 'user_id'
-    THEN 'integer NOT NULL REFERENCES users (id) ON DELETE CASCADE' ELSE format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END END AS sql
-    FROM pg_attribute WHERE attrelid = 'user_addresses'::regclass AND attnum > 0 ORDER BY attnum`)).map((row) => row.sql as string)
-  const otherwise = (name: string, sql: string) => `CREATE TABLE user_addresses (${columns.map((column) => column.startsWith(`${name} `) ? sql : column).join(', ')})`
+  const definitions = await fitting.sql(`SELECT attname || ' ' || CASE attname
+      WHEN 'id' THEN 'serial PRIMARY KEY'
+      WHEN 'user_id' THEN 'integer NOT NULL REFERENCES users (id) ON DELETE CASCADE'
+      ELSE format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END END AS sql
+    FROM pg_attribute WHERE attrelid = 'user_addresses'::regclass AND attnum > 0 ORDER BY attnum`)
+  const columns = definitions.map((row) => row.sql as string)
+  const otherwise = (name: string, sql: string) =>
+    `CREATE TABLE user_addresses (${columns.map((column) => column.startsWith(`${name} `) ? sql : column).join(', ')})`
 
   for (const [what, statement, line] of [
-    ['a table of another system', 'CREATE TABLE user_addresses (id SERIAL PRIMARY KEY, user_id INTEGER, address TEXT)', /title, full_address/],
+    [
+      'a table of another system', 'CREATE TABLE user_addresses (id SERIAL PRIMARY KEY, user_id INTEGER, address TEXT)',
+      /title, full_address/
+    ],
     ['another type', otherwise('title', 'title text NOT NULL'), /\(title\)/],
     ['another length', otherwise('street', 'street varchar(20)'), /\(street\)/],
     ['a column that may be null', otherwise('country', 'country varchar(100)'), /\(country\)/],
     ['a column that may not be null', otherwise('city', 'city varchar(100) NOT NULL'), /\(city\)/],
     ['an id without a sequence', otherwise('id', 'id integer PRIMARY KEY'), /\(id\)/],
     ['no foreign key', otherwise('user_id', 'user_id integer NOT NULL'), /\(user_id\)/],
-    ['a foreign key that does not cascade', otherwise('user_id', 'user_id integer NOT NULL REFERENCES users (id)'), /\(user_id\)/],
+    [
+      'a foreign key that does not cascade', otherwise('user_id', 'user_id integer NOT NULL REFERENCES users (id)'),
+      /\(user_id\)/
+    ],
     ['one required column more', otherwise('title', 'title varchar(100) NOT NULL, label text NOT NULL'), /\(label\)/],
     ['a view', 'CREATE VIEW user_addresses AS SELECT id, id AS user_id FROM users', /title/]
   ] as const) {
@@ -137,19 +167,24 @@ t.test('a user_addresses table of another shape: a line that names what differs,
     await sql(usersTable)
     await sql(rows)
     await sql(statement)
-    const before = { relations: await relationsOf(sql), users: await describeTable(sql, 'users'), rows: await rowsOf(sql, 'users') }
+    const before = {
+      relations: await relationsOf(sql), users: await describeTable(sql, 'users'), rows: await rowsOf(sql, 'users')
+    }
     await t.rejects(migrate(url), { message: line })
-    t.strictSame({ relations: await relationsOf(sql), users: await describeTable(sql, 'users'), rows: await rowsOf(sql, 'users') }, before, what)
+    t.strictSame(
+      { relations: await relationsOf(sql), users: await describeTable(sql, 'users'), rows: await rowsOf(sql, 'users') },
+      before, what
+    )
   }
 })
 
-t.test('a table in the way ends the command with 1 and one line', async (t) => {
+t.test('a user_addresses table of another shape ends the command with 1 and one line', async (t) => {
   const { url, sql } = await testDatabase(t, { isEmpty: true })
   await sql('CREATE TABLE user_addresses (id SERIAL PRIMARY KEY)')
   failsWith(t, await migrateCommand(t, url), /user_addresses/)
 })
 
-t.test('a user_addresses table of the right shape is taken over, as after a restore of a dump', async (t) => {
+t.test('db:migrate keeps a user_addresses table of the right shape, for example from a restored dump', async (t) => {
   const { url, sql } = await testDatabase(t)
   await sql('DROP SCHEMA drizzle CASCADE')
   await sql('ALTER TABLE user_addresses ADD COLUMN note TEXT, ADD COLUMN version INTEGER NOT NULL DEFAULT 1')
@@ -158,9 +193,12 @@ t.test('a user_addresses table of the right shape is taken over, as after a rest
   t.strictSame(await describeTable(sql, 'user_addresses'), before)
 })
 
-t.test('a users table that the service cannot work with: a line that names what is missing, nothing is changed', async (t) => {
+t.test('db:migrate names what is missing in a users table of a wrong shape, and changes nothing', async (t) => {
   for (const [statement, line] of [
-    ['CREATE TABLE users (id SERIAL PRIMARY KEY, email TEXT)', /column phone_number is missing.*\n.*column full_name is missing/],
+    [
+      'CREATE TABLE users (id SERIAL PRIMARY KEY, email TEXT)',
+      /column phone_number is missing.*\n.*column full_name is missing/
+    ],
     [usersTable.replace('id SERIAL PRIMARY KEY', 'id SERIAL'), /unique constraint/]
   ] as const) {
     const { url, sql } = await testDatabase(t, { isEmpty: true })
@@ -171,45 +209,46 @@ t.test('a users table that the service cannot work with: a line that names what 
   }
 })
 
-t.test('a users table in a later schema of the search path is found there, and the addresses go beside it', async (t) => {
+t.test('db:migrate finds users in a later schema of the search_path and creates user_addresses there', async (t) => {
   const { url, sql } = await testDatabase(t, { isEmpty: true })
   await sql('CREATE SCHEMA first; CREATE SCHEMA "Second"')
   await sql(usersTable.replace('users', '"Second".users'))
   const inPath = new URL(url)
   inPath.searchParams.set('options', '-c search_path=first,"Second"')
   await migrate(inPath.href)
-  t.strictSame(await sql("SELECT relnamespace::regnamespace::text AS schema, relname FROM pg_class WHERE relname IN ('users', 'user_addresses') ORDER BY relname"), [
+  t.strictSame(await sql(`SELECT relnamespace::regnamespace::text AS schema, relname FROM pg_class
+    WHERE relname IN ('users', 'user_addresses') ORDER BY relname`), [
     { schema: '"Second"', relname: 'user_addresses' }, { schema: '"Second"', relname: 'users' }
   ])
 })
 
-t.test('a role without rights: one line, nothing is changed', async (t) => {
+t.test('db:migrate with a role without rights ends with one line and changes nothing', async (t) => {
   const role = await testRole(t)
   const { url, sql } = await testDatabase(t, { isEmpty: true })
   await sql(usersTable)
   const before = await relationsOf(sql)
   failsWith(t, await migrateCommand(t, role.in(url)), /permission denied/)
-  // It may make a schema, but no table.
+  // The role may now create a schema, but no table.
   await sql(`GRANT CREATE ON DATABASE ${new URL(url).pathname.slice(1)} TO ${role.name}`)
   await t.rejects(migrate(role.in(url)), { message: /permission denied/ })
   t.strictSame(await relationsOf(sql), before)
   await sql(`REVOKE CREATE ON DATABASE ${new URL(url).pathname.slice(1)} FROM ${role.name}`)
 })
 
-t.test('a database that cannot be reached: one line', async (t) => {
+t.test('db:migrate ends with one line if the database is not reachable', async (t) => {
   const port = await freePort()
   for (const [url, message] of [
-    [`postgres://u:hunter2@127.0.0.1:${port}/db`, /^PostgreSQL does not answer: .*ECONNREFUSED/],
-    [`postgres://u:hunter2@localhost:${port}/db`, /^PostgreSQL does not answer: .*ECONNREFUSED/],
-    [admin.replace(/postgres$/, 'nowhere'), /^PostgreSQL does not answer: .*does not exist/],
-    [admin.replace(/:\w+@/, ':hunter2@'), /^PostgreSQL does not answer: .*password/]
+    [`postgres://u:hunter2@127.0.0.1:${port}/db`, /^PostgreSQL does not respond: .*ECONNREFUSED/],
+    [`postgres://u:hunter2@localhost:${port}/db`, /^PostgreSQL does not respond: .*ECONNREFUSED/],
+    [admin.replace(/postgres$/, 'nowhere'), /^PostgreSQL does not respond: .*does not exist/],
+    [admin.replace(/:\w+@/, ':hunter2@'), /^PostgreSQL does not respond: .*password/]
   ] as const) await t.rejects(migrate(url), { message })
   const result = await migrateCommand(t, `postgres://u:hunter2@localhost:${port}/db`)
   failsWith(t, result, /ECONNREFUSED/)
   t.notMatch(result.stderr, /hunter2/)
 })
 
-t.test('a DATABASE_URL that is none: one line, which does not show it', async (t) => {
+t.test('db:migrate ends with one line that does not show an invalid DATABASE_URL', async (t) => {
   for (const url of [undefined, 'mysql://u:hunter2@127.0.0.1/db']) {
     const result = await migrateCommand(t, url)
     failsWith(t, result, /DATABASE_URL/)
@@ -217,7 +256,7 @@ t.test('a DATABASE_URL that is none: one line, which does not show it', async (t
   }
 })
 
-t.test('whoever holds the users table for long makes it give up, rather than make the logins behind it wait', async (t) => {
+t.test('db:migrate gives up on a long lock of the users table, so that logins do not wait behind it', async (t) => {
   const { url, sql } = await testDatabase(t, { isEmpty: true })
   await sql(usersTable)
   const before = await relationsOf(sql)
@@ -228,7 +267,7 @@ t.test('whoever holds the users table for long makes it give up, rather than mak
   await migrate(url)
 })
 
-t.test('of five at once each waits for the one before, before it looks at anything', async (t) => {
+t.test('each of five migrations at once waits for its turn before it reads anything', async (t) => {
   const { url, sql } = await testDatabase(t, { isEmpty: true })
   const before = await relationsOf(sql)
   const lock = await holdLock(t, url, `SELECT pg_advisory_xact_lock(${0x70686f6e65})`)

@@ -1,11 +1,11 @@
 import pg from 'pg'
 import t from 'tap'
-import { wrongCode } from '../helpers/answers.js'
+import { wrongCode } from '../helpers/responses.js'
 import { newPhone, testDatabase, testService, type Json } from '../helpers/service.js'
 
 const rows = 100_000
 
-/** The statements that pools send from now on, those inside of transactions too, by their text. */
+/** Collects the texts of all statements that new connections of the pools send, those inside transactions included. */
 function statementsOf (pools: pg.Pool[]) {
   const texts = new Set<string>()
   const listen = (client: pg.PoolClient) => {
@@ -26,12 +26,15 @@ const nodesOf = (node: Json): Json[] => [node, ...(node.Plans ?? []).flatMap(nod
 
 t.test(`no statement of the service reads all of users or user_addresses, with ${rows} rows in each`, async (t) => {
   const database = await testDatabase(t)
-  await database.sql(`INSERT INTO users (phone_number) SELECT '+99670' || n FROM generate_series(1000000, ${1_000_000 + rows - 1}) n`)
-  await database.sql(`INSERT INTO user_addresses (user_id, title, full_address, country, is_default, created_at, updated_at)
+  await database.sql(
+    `INSERT INTO users (phone_number) SELECT '+99670' || n FROM generate_series(1000000, ${1_000_000 + rows - 1}) n`
+  )
+  await database.sql(`INSERT INTO user_addresses
+      (user_id, title, full_address, country, is_default, created_at, updated_at)
     SELECT id, 't', 'a', 'c', TRUE, now(), now() FROM users`)
   await database.sql('ANALYZE')
   const service = await testService(t, { database, env: { LOG_LEVEL: 'info', TEST_PHONES: '+13125550100=480513' } })
-  // Connections of before are not listened to.
+  // Earlier connections are not watched: end them.
   const { pools } = service.app.db
   await Promise.all(pools.map((pool) => pool.query('SELECT pg_terminate_backend(pg_backend_pid())').catch(() => {})))
   const texts = statementsOf(pools)
@@ -40,9 +43,9 @@ t.test(`no statement of the service reads all of users or user_addresses, with $
   const { token } = await service.login(phone)
   const { request } = service
   const is = async (status: number, method: string, path: string, body?: object, as = token) => {
-    const answer = await request(method, path, { token: as, body })
-    t.equal(answer.status, status, `${method} ${path}`)
-    return answer.body
+    const response = await request(method, path, { token: as, body })
+    t.equal(response.status, status, `${method} ${path}`)
+    return response.body
   }
   await is(200, 'GET', '/health/ready')
   await is(200, 'GET', '/api/v1/users/me')
@@ -63,19 +66,24 @@ t.test(`no statement of the service reads all of users or user_addresses, with $
   const again = await service.verify(phone, service.codeOf(phone))
   t.equal(again.status, 200)
   await is(204, 'DELETE', '/api/v1/users/me', undefined, again.body.access_token)
-  await database.sql("INSERT INTO users (phone_number, last_login) VALUES ('+13125550100', (now() AT TIME ZONE 'utc') + interval '45 seconds')")
+  await database.sql(`INSERT INTO users (phone_number, last_login)
+    VALUES ('+13125550100', (now() AT TIME ZONE 'utc') + interval '45 seconds')`)
   await service.send('+13125550100')
   t.equal((await service.verify('+13125550100', '480513')).status, 429)
 
-  // What the foreign key runs when a user is deleted.
-  const own = [...texts, 'DELETE FROM ONLY user_addresses WHERE user_id = $1'].filter((text) => /^(select|insert|update|delete)/i.test(text))
+  // The foreign key runs the last statement when a user is deleted.
+  const own = [...texts, 'DELETE FROM ONLY user_addresses WHERE user_id = $1']
+    .filter((text) => /^(select|insert|update|delete)/i.test(text))
   t.ok(own.length > 15, 'the statements are seen')
-  t.ok(own.some((text) => text.includes('least(')), 'that of a login ahead of the clock too')
+  t.ok(own.some((text) => text.includes('least(')), 'so is the statement of a login ahead of the clock')
   for (const text of own) {
-    // What Citus refuses where users is a reference table.
+    // Citus refuses these if users is a reference table.
     t.notMatch(text, /xmax|for (no key|key|share)|case (?:(?!\bend\b).)*now\(\)|returning .*(now\(\)|select)/is)
-    const [{ 'QUERY PLAN': [{ Plan: plan }] }] = await database.sql(`EXPLAIN (GENERIC_PLAN, FORMAT JSON) ${text}`) as [Json]
-    const scans = nodesOf(plan).filter((node) => node['Node Type'] === 'Seq Scan' && /^(users|user_addresses)$/.test(node['Relation Name']))
+    const [{ 'QUERY PLAN': [{ Plan: plan }] }] = await database.sql(
+      `EXPLAIN (GENERIC_PLAN, FORMAT JSON) ${text}`
+    ) as [Json]
+    const scans = nodesOf(plan)
+      .filter((node) => node['Node Type'] === 'Seq Scan' && /^(users|user_addresses)$/.test(node['Relation Name']))
     t.strictSame(scans, [], text)
   }
 })

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { line, NoTurn, turns } from '../../src/db/turns.js'
 
-/** Work that ends when it is told to. */
+/** Work that ends when the test calls `end`. */
 function job () {
   let end!: (error?: Error) => void
   const ended = new Promise<void>((resolve, reject) => { end = (error) => error ? reject(error) : resolve() })
@@ -10,11 +10,13 @@ function job () {
 
 const [soon, late] = [20, 60_000]
 
-t.test('at most so many run at once, and the others follow in the order in which they came', async (t) => {
+t.test('at most two pieces of work run at once, and the others follow in order of arrival', async (t) => {
   const { run, waitingCount, isIdle } = line(2)
   const [first, second] = [job(), job()]
   const order: number[] = []
-  const all = [run(late, first.work), run(late, second.work), ...[1, 2, 3].map((n) => run(late, async () => { order.push(n) }))]
+  const all = [
+    run(late, first.work), run(late, second.work), ...[1, 2, 3].map((n) => run(late, async () => { order.push(n) }))
+  ]
 
   t.strictSame([order, waitingCount(), isIdle()], [[], 3, false])
   first.end()
@@ -25,7 +27,7 @@ t.test('at most so many run at once, and the others follow in the order in which
   t.equal(isIdle(), true)
 })
 
-t.test('a piece of work that fails gives its place to the next one, and its result to who asked', async (t) => {
+t.test('failed work gives its place to the next one, and its error to its caller', async (t) => {
   const { run } = line(1)
   const first = job()
   const failed = t.rejects(run(late, first.work), new Error('failed'))
@@ -36,7 +38,7 @@ t.test('a piece of work that fails gives its place to the next one, and its resu
   t.equal(await next, 'next')
 })
 
-t.test('who has no turn by the deadline gives up, and does not get one later', async (t) => {
+t.test('work without a turn at its deadline gives up and does not run later', async (t) => {
   const { run, waitingCount } = line(1)
   const first = job()
   const running = run(late, first.work)
@@ -48,7 +50,7 @@ t.test('who has no turn by the deadline gives up, and does not get one later', a
   t.equal(await run(soon, async () => 'next'), 'next')
 })
 
-t.test('pieces of work under one key take turns, other keys do not wait for them', async (t) => {
+t.test('work of one key takes turns, and other keys do not wait for it', async (t) => {
   const inTurn = turns()
   const first = job()
   const running = inTurn(1, late, first.work)

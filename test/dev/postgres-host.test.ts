@@ -17,7 +17,7 @@ async function emptyFolder (t: Test) {
   return path
 }
 
-t.test('a program that fails is told in the one line that gives the reason', async (t) => {
+t.test('the error of a failed program is the one line with the reason', async (t) => {
   const failing = (text: string) => run('sh', ['-c', `printf '${text}' >&2; exit 1`], { input: 'x'.repeat(1_000_000) })
 
   await t.rejects(failing('first\nlast\n'), { message: 'last' })
@@ -26,7 +26,7 @@ t.test('a program that fails is told in the one line that gives the reason', asy
   await t.rejects(run('/nonexistent', []), { message: /^[^\n]+ENOENT$/ })
 })
 
-t.test('a user of the system runs the programs where npm installed them, or from a copy', async (t) => {
+t.test('a system user runs the programs where npm installed them', async (t) => {
   const home = await emptyFolder(t)
   const installed = await asThisUser()
   const host = await asSystemUser(username, home)
@@ -35,7 +35,7 @@ t.test('a user of the system runs the programs where npm installed them, or from
   t.match(host, { uid, gid, programs: installed.programs, dataDir: '/proc/self/cwd' })
 })
 
-t.test('root creates a system user that is missing, without a password and a shell; nobody else can', async (t) => {
+t.test('only root creates a missing system user, without a password and a shell', async (t) => {
   const name = `pa-${randomUUID().slice(0, 8)}`
   const created = asSystemUser(name, await emptyFolder(t))
 
@@ -46,12 +46,12 @@ t.test('root creates a system user that is missing, without a password and a she
   t.match(execFileSync('getent', ['shadow', name], { encoding: 'utf8' }), new RegExp(`^${name}:!`))
 })
 
-t.test('programs that a user cannot execute are copied once, for everyone to read and nobody to change', async (t) => {
+t.test('programs that a user cannot execute are copied once, for all users to read and none to change', async (t) => {
   const [checkout, home] = [join(await emptyFolder(t), 'closed'), join(await emptyFolder(t), 'home')]
   const { programs } = await asThisUser()
   await mkdir(checkout)
   await cp(join(programs, '../..'), checkout, { recursive: true, verbatimSymlinks: true })
-  // Root's folder is closed to others; an owner that is not root loses the right to execute.
+  // As root, the closed folder keeps the other user out. An owner that is not root loses the right to execute.
   await chmod(join(checkout, 'native/bin/postgres'), 0o611)
   await chmod(join(checkout, 'native/lib'), 0o700)
   await chmod(checkout, 0o700)

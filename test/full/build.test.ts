@@ -4,10 +4,10 @@ import { holdLock } from '../helpers/locks.js'
 import { client, newPhone, productionEnv, testDatabase, testRedis } from '../helpers/service.js'
 import { listening, smsWebhook, startProcess, until } from '../helpers/server-process.js'
 
-/** It is the sources that are to be covered. */
+/** Coverage counts the sources, not the bundle. */
 const notCovered = { NODE_OPTIONS: undefined, NODE_V8_COVERAGE: undefined }
 
-t.test('what npm run build makes of the server signs in, in two workers, and shows its pages', async (t) => {
+t.test('the bundle of npm run build runs with two workers, signs users in and serves its pages', async (t) => {
   execFileSync(process.execPath, ['bundle.js'], { stdio: ['ignore', 'ignore', 'inherit'] })
   const database = await testDatabase(t)
   const { url: redisUrl } = await testRedis(t)
@@ -26,11 +26,13 @@ t.test('what npm run build makes of the server signs in, in two workers, and sho
   await until(() => fetch(`${url}/health/ready`).then(({ ok }) => ok))
   const { token } = await client(url, sms).login(newPhone())
   t.equal((await fetch(`${url}/api/v1/users/me`, { headers: { authorization: `Bearer ${token}` } })).status, 200)
-  for (const path of ['/openapi.json', '/docs', '/docs/static/swagger-ui.css']) t.equal((await fetch(url + path)).status, 200, path)
+  for (const path of ['/openapi.json', '/docs', '/docs/static/swagger-ui.css']) {
+    t.equal((await fetch(url + path)).status, 200, path)
+  }
   t.equal(await server.stop(), 0)
 })
 
-/** A service started by npm in a process group of its own, and a request that waits in it for a lock. */
+/** Starts the service by npm in a process group of its own, with a request in flight that waits for a lock. */
 async function startByNpm (t: Test, env: Record<string, string>) {
   const [database, redis, webhook] = [await testDatabase(t), await testRedis(t), await smsWebhook(t)]
   const server = startProcess(t, 'npm start', {
@@ -53,8 +55,10 @@ async function startByNpm (t: Test, env: Record<string, string>) {
   return { server, url, lock, inFlight }
 }
 
-for (const [workers, target, sign] of [['1', 'npm alone', 1], ['1', 'its group', -1], ['2', 'npm alone', 1], ['2', 'its group', -1]] as const) {
-  t.test(`under npm start with ${workers} worker(s) SIGTERM to ${target} drains once and loses no request`, async (t) => {
+for (const [workers, target, sign] of [
+  ['1', 'npm alone', 1], ['1', 'its group', -1], ['2', 'npm alone', 1], ['2', 'its group', -1]
+] as const) {
+  t.test(`npm start with ${workers} worker(s): SIGTERM to ${target} drains once and loses no request`, async (t) => {
     const { server, url, lock, inFlight } = await startByNpm(t, { WEB_CONCURRENCY: workers })
     const status = async (path: string) => (await fetch(url + path, { headers: { connection: 'close' } })).status
 
@@ -67,7 +71,7 @@ for (const [workers, target, sign] of [['1', 'npm alone', 1], ['1', 'its group',
   })
 }
 
-t.test('under npm start SIGINT to its group finishes the request in flight without a wait', async (t) => {
+t.test('under npm start SIGINT to the group finishes the request in flight and skips the drain', async (t) => {
   const { server, url, lock, inFlight } = await startByNpm(t, { WEB_CONCURRENCY: '2' })
 
   server.kill('SIGINT')

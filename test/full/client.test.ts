@@ -37,17 +37,23 @@ process.stdin.destroy()
 t.test('the client that docs/api.md shows is generated, compiles under strict and signs in', { timeout: 90_000 }, async (t) => {
   const [, lines] = /## Typed clients[\s\S]*?```ts\n([\s\S]*?)```/.exec(readFileSync('docs/api.md', 'utf8')) as unknown as [string, string]
   t.equal(lines.trim().split('\n').length, 5)
-  // Here, where the packages are found.
+  // A folder below this one, where Node finds the packages.
   await mkdir('build', { recursive: true })
   const folder = await mkdtemp('build/client-')
   t.teardown(() => rm(folder, { recursive: true }))
   const service = await testService(t)
 
-  await run(process.execPath, [bin('openapi-typescript/bin/cli.js'), 'openapi.json', '-o', join(folder, 'phone-auth.d.ts')])
+  await run(
+    process.execPath, [bin('openapi-typescript/bin/cli.js'), 'openapi.json', '-o', join(folder, 'phone-auth.d.ts')]
+  )
   await writeFile(join(folder, 'package.json'), '{ "type": "module" }')
   await writeFile(join(folder, 'login.ts'), before + lines.replace('http://localhost:3000', service.url) + after)
-  const strict = ['--strict', '--exactOptionalPropertyTypes', '--noUncheckedIndexedAccess', '--module', 'nodenext', '--target', 'es2023', '--types', 'node']
-  await run(process.execPath, [bin('typescript/bin/tsc'), ...strict, '--skipLibCheck', join(folder, 'login.ts')]).catch(({ stdout }) => t.fail(stdout))
+  const strict = [
+    '--strict', '--exactOptionalPropertyTypes', '--noUncheckedIndexedAccess', '--module', 'nodenext', '--target',
+    'es2023', '--types', 'node'
+  ]
+  await run(process.execPath, [bin('typescript/bin/tsc'), ...strict, '--skipLibCheck', join(folder, 'login.ts')])
+    .catch(({ stdout }) => t.fail(stdout))
 
   const phone = newPhone()
   const program = spawn(process.execPath, [join(folder, 'login.js'), phone], { stdio: ['pipe', 'pipe', 'inherit'] })

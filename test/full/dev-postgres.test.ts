@@ -15,7 +15,7 @@ import { temporaryFolder } from '../helpers/servers.js'
 const isRoot = process.getuid?.() === 0
 const findHost = isRoot ? asSystemUser : asThisUser
 
-/** Where a data folder may be made, below a folder that is not there yet. */
+/** A path for a data folder, below a folder that does not exist yet. */
 async function emptyFolder (t: Test) {
   const { path, remove } = await temporaryFolder()
   t.teardown(remove)
@@ -24,7 +24,7 @@ async function emptyFolder (t: Test) {
 
 let made: string
 
-/** A data folder that was used before: a copy of the first one that was made. */
+/** A data folder that was used before: a copy of the one that `t.before` makes. */
 async function usedFolder (t: Test) {
   const dataDir = await emptyFolder(t)
   await mkdir(dirname(dataDir), { recursive: true })
@@ -51,7 +51,7 @@ async function runIn (dataDir: string, program: string, args: string[], input = 
   await run(join(host.programs, program), ['-D', host.dataDir, ...args], { uid, gid: host.gid, cwd: dataDir, input })
 }
 
-/** A PostgreSQL in `dataDir` whose starter is gone, with all that the starter left. */
+/** Starts a PostgreSQL in `dataDir` without a process that supervises it. Returns its process id. */
 async function orphan (dataDir: string): Promise<number> {
   const options = `-p ${await freePort()} -c listen_addresses=127.0.0.1 -c unix_socket_directories=`
   await runIn(dataDir, 'pg_ctl', ['start', '-w', '-l', '/dev/null', '-o', options])
@@ -59,7 +59,9 @@ async function orphan (dataDir: string): Promise<number> {
 }
 
 const lockFile = (dataDir: string) => join(dataDir, 'postmaster.pid')
-const notStarted = (reason: RegExp) => ({ message: new RegExp(`^the embedded PostgreSQL does not start: [^\n]*${reason.source}[^\n]*$`) })
+const notStarted = (reason: RegExp) => ({
+  message: new RegExp(`^the embedded PostgreSQL does not start: [^\n]*${reason.source}[^\n]*$`)
+})
 
 t.before(async () => {
   const { path, remove } = await temporaryFolder()
@@ -70,7 +72,7 @@ t.before(async () => {
   await stop()
 })
 
-t.test('data outlive a stop, which leaves no process and no lock and is harmless twice', async (t) => {
+t.test('a stop keeps the data, leaves no process and no lock file, and is harmless twice', async (t) => {
   const dataDir = await usedFolder(t)
   const first = await start(t, dataDir)
   await first.stop()
@@ -85,10 +87,13 @@ t.test('data outlive a stop, which leaves no process and no lock and is harmless
 t.test('text is UTF-8 whatever the locale of the machine', async (t) => {
   const { url } = await start(t, await usedFolder(t))
 
-  t.strictSame(await ask(url, "SELECT 'Айбек 😀' AS text, current_setting('server_encoding') AS encoding"), [{ text: 'Айбек 😀', encoding: 'UTF8' }])
+  t.strictSame(
+    await ask(url, "SELECT 'Айбек 😀' AS text, current_setting('server_encoding') AS encoding"),
+    [{ text: 'Айбек 😀', encoding: 'UTF8' }]
+  )
 })
 
-t.test('only the developer connects: by a random password, readable by nobody else, from this machine', async (t) => {
+t.test('only the developer can connect, from this machine and with a random password', async (t) => {
   const dataDir = await emptyFolder(t)
   const { url, port } = await start(t, dataDir)
   const { url: other } = await start(t, await emptyFolder(t))
@@ -107,7 +112,10 @@ t.test('only the developer connects: by a random password, readable by nobody el
   t.strictSame(await ask(url, 'SELECT type, address, auth_method FROM pg_hba_file_rules'), [
     { type: 'host', address: '127.0.0.1', auth_method: 'scram-sha-256' }
   ])
-  t.strictSame(await ask(url, "SELECT left(rolpassword, 13) AS hash FROM pg_authid WHERE rolpassword <> ''"), [{ hash: 'SCRAM-SHA-256' }])
+  t.strictSame(
+    await ask(url, "SELECT left(rolpassword, 13) AS hash FROM pg_authid WHERE rolpassword <> ''"),
+    [{ hash: 'SCRAM-SHA-256' }]
+  )
   await t.rejects(once(connect(port, '127.0.0.2'), 'connect'), { code: 'ECONNREFUSED' })
 })
 
@@ -116,7 +124,10 @@ t.test('a data folder of an earlier version keeps its data and loses its known p
   const first = await start(t, dataDir)
   await ask(first.url, "ALTER ROLE postgres PASSWORD 'postgres'")
   await first.stop()
-  await writeFile(join(dataDir, 'pg_hba.conf'), 'local all all trust\nhost all all 127.0.0.1/32 password\nhost all all ::1/128 trust\n')
+  await writeFile(
+    join(dataDir, 'pg_hba.conf'),
+    'local all all trust\nhost all all 127.0.0.1/32 password\nhost all all ::1/128 trust\n'
+  )
   await rm(join(dataDir, 'password'))
 
   const { url, port } = await start(t, dataDir)
@@ -125,7 +136,7 @@ t.test('a data folder of an earlier version keeps its data and loses its known p
   t.strictSame(await ask(url, 'SELECT auth_method FROM pg_hba_file_rules'), [{ auth_method: 'scram-sha-256' }])
 })
 
-t.test('a data folder whose files root owns, as after a copy, is used all the same', async (t) => {
+t.test('a data folder with files of root, for example after a copy, is used', async (t) => {
   const dataDir = await usedFolder(t)
   execFileSync('chown', ['-R', String(process.getuid?.()), dataDir])
 
@@ -133,10 +144,12 @@ t.test('a data folder whose files root owns, as after a copy, is used all the sa
   t.strictSame(await ask(url, 'SELECT 1 AS one'), [{ one: 1 }])
 })
 
-t.test('what interrupted first starts left is removed, but not the work of one that goes on', async (t) => {
+t.test('leftovers of interrupted first starts are removed, but not the folder of one that is running', async (t) => {
   const dataDir = await emptyFolder(t)
   const { pid: gone } = spawnSync('true')
-  const [older, interrupted, ongoing] = [`${dataDir}.new`, `${dataDir}.new-${gone}`, `${dataDir}.new-${process.ppid}`] as const
+  const [older, interrupted, ongoing] = [
+    `${dataDir}.new`, `${dataDir}.new-${gone}`, `${dataDir}.new-${process.ppid}`
+  ] as const
   for (const folder of [older, interrupted, ongoing]) {
     await mkdir(folder, { recursive: true })
     await writeFile(join(folder, 'PG_VERSION'), '18\n')
@@ -147,7 +160,7 @@ t.test('what interrupted first starts left is removed, but not the work of one t
   t.strictSame([older, interrupted, ongoing, join(dataDir, '../notes')].map(existsSync), [false, false, true, true])
 })
 
-t.test('what keeps PostgreSQL from starting is one line, and changes nothing in the folder', async (t) => {
+t.test('a start that fails gives the reason in one line and changes nothing in the folder', async (t) => {
   const dataDir = await emptyFolder(t)
   await mkdir(dataDir, { recursive: true })
   await t.rejects(startPostgres(dataDir), notStarted(/postgresql\.conf/))
@@ -158,17 +171,19 @@ t.test('what keeps PostgreSQL from starting is one line, and changes nothing in 
   const taken = createServer().listen(0, '127.0.0.1')
   t.teardown(() => taken.close())
   await once(taken, 'listening')
-  await t.rejects(startPostgres(await usedFolder(t), { port: (taken.address() as AddressInfo).port }), notStarted(/TCP/))
+  await t.rejects(
+    startPostgres(await usedFolder(t), { port: (taken.address() as AddressInfo).port }), notStarted(/TCP/)
+  )
 })
 
-t.test('settings reach PostgreSQL as they are, whatever a shell would make of them', async (t) => {
+t.test('settings with shell characters reach PostgreSQL unchanged', async (t) => {
   const server = await startPostgres(await usedFolder(t), { flags: ['-c', "cluster_name=it's $HOME"] })
   t.teardown(server.stop)
 
   t.strictSame(await ask(server.url, 'SHOW cluster_name'), [{ cluster_name: "it's $HOME" }])
 })
 
-t.test('a PostgreSQL whose starter lives is left alone', async (t) => {
+t.test('a PostgreSQL whose parent process lives is not stopped', async (t) => {
   const dataDir = await usedFolder(t)
   const { url } = await start(t, dataDir)
 
@@ -176,11 +191,13 @@ t.test('a PostgreSQL whose starter lives is left alone', async (t) => {
   t.strictSame(await ask(url, 'SELECT 1 AS one'), [{ one: 1 }])
 })
 
-t.test('a PostgreSQL without a starter is ended first, whoever is connected', async (t) => {
+t.test('a PostgreSQL without a parent process is stopped first, even with clients connected', async (t) => {
   const dataDir = await usedFolder(t)
   const pid = await orphan(dataDir)
   const password = readFileSync(join(dataDir, 'password'), 'utf8')
-  const client = new pg.Client(`postgres://postgres:${password}@127.0.0.1:${readFileSync(lockFile(dataDir), 'utf8').split('\n')[3]}/postgres`)
+  const client = new pg.Client(
+    `postgres://postgres:${password}@127.0.0.1:${readFileSync(lockFile(dataDir), 'utf8').split('\n')[3]}/postgres`
+  )
   client.on('error', () => {})
   await client.connect()
   t.equal(isRunning(pid), true)
@@ -189,7 +206,7 @@ t.test('a PostgreSQL without a starter is ended first, whoever is connected', as
   t.equal(isRunning(pid), false)
 })
 
-t.test('a PostgreSQL without a starter that does not respond or refuses the password is named and lives on', async (t) => {
+t.test('a PostgreSQL that does not respond or refuses the password is named and not stopped', async (t) => {
   const dataDir = await usedFolder(t)
   const pid = await orphan(dataDir)
   t.teardown(() => runIn(dataDir, 'pg_ctl', ['stop', '-m', 'immediate']))
@@ -203,14 +220,14 @@ t.test('a PostgreSQL without a starter that does not respond or refuses the pass
   t.equal(isRunning(pid), true)
 })
 
-t.test('a lock file that names another process does not harm that one', async (t) => {
+t.test('a lock file that names an unrelated process does not harm this process', async (t) => {
   const dataDir = await usedFolder(t)
   const { uid, gid } = await stat(dataDir)
   const other = spawn('sleep', ['600'], { stdio: 'ignore', ...isRoot && { uid, gid } })
   t.teardown(() => other.kill('SIGKILL'))
   const lock = (status: string) => `${other.pid}\n${dataDir}\n1795420000\n1\n\n127.0.0.1\n  1234567  1\n${status}\n`
 
-  t.test('nor is it an obstacle where nobody listens', async (t) => {
+  t.test('PostgreSQL starts if the process does not listen on the port', async (t) => {
     await writeFile(lockFile(dataDir), lock('ready   '))
     const { pid, stop } = await start(t, dataDir)
     t.equal(isRunning(pid), true)
@@ -218,7 +235,7 @@ t.test('a lock file that names another process does not harm that one', async (t
     await stop()
   })
 
-  t.test('and is named if it never becomes ready', async (t) => {
+  t.test('the process is named if it never becomes ready', async (t) => {
     await writeFile(lockFile(dataDir), lock('starting'))
     let now = Date.now()
     t.intercept(Date, 'now', { value: () => (now += 50_000) })
@@ -232,7 +249,9 @@ t.test('a PostgreSQL ends with the process that started it, even by kill -9', as
   const script = `
     import { startPostgres } from '${new URL('../../src/dev/postgres.js', import.meta.url).href}'
     console.log((await startPostgres('${dataDir}')).pid)`
-  const starter = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'], detached: true })
+  const starter = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'], detached: true
+  })
   const [pid] = await once(starter.stdout.setEncoding('utf8'), 'data') as [string]
   t.equal(isRunning(Number(pid)), true)
 

@@ -18,21 +18,25 @@ async function emptyFolder (t: Test) {
   return path
 }
 
-/** Starts as a shell does, without the stores of the tests. */
+/** Starts npm run dev as a shell does, without the stores of the tests. */
 const startDev = (t: Test, cwd: string, env: Environment = {}) =>
-  startProcess(t, 'dev', { cwd, isGroup: true, env: { PORT: '0', METRICS_PORT: '0', DATABASE_URL: undefined, REDIS_URL: undefined, NODE_ENV: undefined, ...env } })
+  startProcess(t, 'dev', {
+    cwd,
+    isGroup: true,
+    env: { PORT: '0', METRICS_PORT: '0', DATABASE_URL: undefined, REDIS_URL: undefined, NODE_ENV: undefined, ...env }
+  })
 
-/** Waits until it says what to try next; returns where it listens. */
+/** Waits until the process prints what to try next. Returns the URL on which it listens. */
 async function listening (dev: ServiceProcess) {
   const [, url] = await dev.shows(/listens on (http:\/\/localhost:\d+)\n[\s\S]*verify-code.*\n/)
   return url as string
 }
 
-/** Signs in as a developer does: with the code that is shown. */
+/** Signs in as a developer does, with the code that is printed. */
 async function login (dev: ServiceProcess, phone: string) {
   const { request, verify, send } = client(await listening(dev), [])
   const { status } = await send(phone)
-  if (status !== 200) throw new Error(`send-verification answered ${status}`)
+  if (status !== 200) throw new Error(`send-verification responded ${status}`)
   const [, code] = await dev.shows(new RegExp(`SMS to \\${phone}\n.*?(\\d{6})\n`))
   const { body } = await verify(phone, code as string)
   return { request, token: body.access_token as string, isNew: body.is_new_user as boolean }
@@ -44,7 +48,7 @@ const lockLine = (cwd: string, line: number) => readFileSync(lockFile(cwd), 'utf
 const postmaster = (cwd: string) => Number(lockLine(cwd, 1))
 const isStarted = (cwd: string) => existsSync(lockFile(cwd)) && lockLine(cwd, 8).trim() === 'ready'
 
-/** Ends with 1 and one line; what had been started is gone. */
+/** Asserts that the process ends with 1 and one line and leaves no PostgreSQL. */
 async function failsWith (t: Test, dev: ServiceProcess, cwd: string, line: RegExp) {
   const { code, stderr } = await dev.closed
   t.equal(code, 1)
@@ -53,11 +57,13 @@ async function failsWith (t: Test, dev: ServiceProcess, cwd: string, line: RegEx
   t.equal(existsSync(lockFile(cwd)), false)
 }
 
-t.test('an empty folder becomes a service to try: code shown, verify, me, logout; Ctrl-C leaves nothing', async (t) => {
+t.test('npm run dev in an empty folder starts a service to sign in to, and Ctrl-C ends all processes', async (t) => {
   const cwd = await emptyFolder(t)
   const dev = startDev(t, cwd)
   const { host } = new URL(await listening(dev))
-  t.match(dev.stdout, new RegExp(`PostgreSQL: embedded, port ${lockLine(cwd, 4)}, data and password in \\.data/postgres\n`))
+  t.match(
+    dev.stdout, new RegExp(`PostgreSQL: embedded, port ${lockLine(cwd, 4)}, data and password in \\.data/postgres\n`)
+  )
   t.match(dev.stdout, /codes: in memory\n/)
   t.match(dev.stdout, new RegExp(`curl .*${host}/api/v1/auth/send-verification`))
   t.match(dev.stdout, new RegExp(`curl .*${host}/api/v1/auth/verify-code`))
@@ -70,14 +76,14 @@ t.test('an empty folder becomes a service to try: code shown, verify, me, logout
   t.strictSame((await request('GET', '/health/ready')).body, { status: 'ok', checks: { database: 'up', redis: 'up' } })
   t.strictSame((await request('GET', '/health/live')).body, { status: 'ok' })
   await dev.shows(/event: "logout"/)
-  // The playground, and what it asks.
+  // The playground, and its requests.
   t.match((await fetch(`http://${host}/`)).headers.get('content-type'), 'text/html')
   t.match((await request('GET', '/dev/inbox')).body.messages, [{ text: /\d{6}/ }])
   t.equal((await fetch(`http://${host}/docs`)).status, 200)
 
   const pid = postmaster(cwd)
   const shown = dev.stdout.length
-  // A terminal signals the whole group, and npm then passes the signal on once more.
+  // A terminal signals the whole group, and npm then forwards the signal once more.
   dev.kill('SIGINT')
   dev.kill('SIGINT')
   const { code, stdout, stderr } = await dev.closed
@@ -88,7 +94,7 @@ t.test('an empty folder becomes a service to try: code shown, verify, me, logout
   t.equal(existsSync(lockFile(cwd)), false)
 })
 
-t.test('what an earlier run left', async (t) => {
+t.test('a start with the data of an earlier run', async (t) => {
   const made = await emptyFolder(t)
   const phone = newPhone()
   const first = startDev(t, made)
@@ -96,13 +102,13 @@ t.test('what an earlier run left', async (t) => {
   first.kill('SIGTERM')
   t.equal((await first.closed).code, 0)
 
-  /** A folder with the data of a run that ended as it should. */
+  /** A folder with the data of a run that ended normally. */
   const usedFolder = async (t: Test) => {
     const cwd = await emptyFolder(t)
     execFileSync('cp', ['-a', join(made, '.data'), cwd])
     return cwd
   }
-  /** A run ended by kill -9; its PostgreSQL lives on. */
+  /** Starts a run and ends it by kill -9. Returns the process id of its PostgreSQL. */
   const killed = async (t: Test, cwd: string) => {
     const dev = startDev(t, cwd)
     await listening(dev)
@@ -112,7 +118,7 @@ t.test('what an earlier run left', async (t) => {
     return pid
   }
 
-  t.test('after kill -9 the next start finds the data and not the PostgreSQL of before', async (t) => {
+  t.test('after kill -9 the next start finds the data and stops the earlier PostgreSQL', async (t) => {
     const cwd = await usedFolder(t)
     const survivor = await killed(t, cwd)
 
@@ -123,7 +129,7 @@ t.test('what an earlier run left', async (t) => {
     t.equal((await next.closed).code, 0)
   })
 
-  t.test('a second start in the same folder ends with one line and leaves the first one its database', async (t) => {
+  t.test('a second start in the same folder ends with one line and does not disturb the first one', async (t) => {
     const cwd = await usedFolder(t)
     const dev = startDev(t, cwd)
     const url = await listening(dev)
@@ -138,16 +144,18 @@ t.test('what an earlier run left', async (t) => {
     const taken = createServer().listen(0, '127.0.0.1')
     t.teardown(() => taken.close())
     await once(taken, 'listening')
-    await failsWith(t, startDev(t, cwd, { PORT: String((taken.address() as AddressInfo).port) }), cwd, /^phone-auth: .*PORT/)
+    await failsWith(
+      t, startDev(t, cwd, { PORT: String((taken.address() as AddressInfo).port) }), cwd, /^phone-auth: .*PORT/
+    )
   })
 
-  t.test('a wrong environment ends with its problems and leaves no PostgreSQL', async (t) => {
+  t.test('a wrong environment ends with its issues and leaves no PostgreSQL', async (t) => {
     const cwd = await usedFolder(t)
     await failsWith(t, startDev(t, cwd, { LOG_LEVEL: 'loud' }), cwd, /^phone-auth: LOG_LEVEL /)
   })
 
   for (const signal of ['SIGINT', 'SIGHUP'] as const) {
-    t.test(`a ${signal} while it starts ends at once, with 0, and leaves no PostgreSQL`, async (t) => {
+    t.test(`${signal} during the start ends the process at once with 0 and leaves no PostgreSQL`, async (t) => {
       const cwd = await usedFolder(t)
       const dev = startDev(t, cwd)
       await until(() => isStarted(cwd))
@@ -160,7 +168,7 @@ t.test('what an earlier run left', async (t) => {
   }
 })
 
-t.test('below a folder that others cannot enter it works for every user, root included, with its data in .data/', async (t) => {
+t.test('npm run dev works below a folder that others cannot enter, for every user, root included', async (t) => {
   const closed = join(await emptyFolder(t), 'closed')
   const cwd = join(closed, 'work')
   await mkdir(cwd, { recursive: true })
@@ -174,11 +182,13 @@ t.test('below a folder that others cannot enter it works for every user, root in
   t.equal((await dev.closed).code, 0)
 })
 
-t.test('of two first starts at once in one folder one serves and the other ends with one line', async (t) => {
+t.test('of two first starts at once in one folder, one serves and the other one ends with one line', async (t) => {
   const cwd = await emptyFolder(t)
   const starts = [startDev(t, cwd), startDev(t, cwd)]
 
-  const served = await Promise.race(starts.map(async (dev) => ({ dev, url: await listening(dev).catch(() => undefined) })))
+  const served = await Promise.race(
+    starts.map(async (dev) => ({ dev, url: await listening(dev).catch(() => undefined) }))
+  )
   const url = served.url ?? await listening(starts.find((dev) => dev !== served.dev) as ServiceProcess)
   const { code, stderr } = await Promise.race(starts.map(({ closed }) => closed))
   t.equal(code, 1)
@@ -187,7 +197,7 @@ t.test('of two first starts at once in one folder one serves and the other ends 
   t.equal((await readdir(join(cwd, '.data'))).length, 1)
 })
 
-t.test('it listens on the loopback interface alone, metrics included, unless HOST says otherwise', async (t) => {
+t.test('npm run dev listens only on the loopback interface, metrics included, unless HOST is set', async (t) => {
   const { url: databaseUrl } = await testDatabase(t, { isEmpty: true })
   const listensOn = (port: number) => async (host: string) => {
     const socket = connect(port, host)
@@ -196,19 +206,25 @@ t.test('it listens on the loopback interface alone, metrics included, unless HOS
   }
   for (const [HOST, isOpen] of [['', false], ['0.0.0.0', true]] as const) {
     const metricsPort = await freePort()
-    const dev = startDev(t, await emptyFolder(t), { DATABASE_URL: databaseUrl, HOST, METRICS_PORT: String(metricsPort) })
+    const dev = startDev(t, await emptyFolder(t), {
+      DATABASE_URL: databaseUrl, HOST, METRICS_PORT: String(metricsPort)
+    })
     const [, port] = await dev.shows(/listens on http:\/\/localhost:(\d+)\n/)
     await dev.shows(new RegExp(`metrics: http://localhost:${metricsPort}/metrics\n`))
 
-    for (const listener of [Number(port), metricsPort]) t.equal(await listensOn(listener)('127.0.0.2'), isOpen, `HOST=${HOST}`)
+    for (const listener of [Number(port), metricsPort]) {
+      t.equal(await listensOn(listener)('127.0.0.2'), isOpen, `HOST=${HOST}`)
+    }
   }
 })
 
-t.test('DATABASE_URL and REDIS_URL of a .env file are used instead, and the environment comes first', async (t) => {
+t.test('npm run dev uses DATABASE_URL and REDIS_URL of .env, and the environment overrides .env', async (t) => {
   const cwd = await emptyFolder(t)
   const { url: databaseUrl, sql } = await testDatabase(t, { isEmpty: true })
   const { url: redisUrl, redis } = await testRedis(t)
-  await writeFile(join(cwd, '.env'), `DATABASE_URL=${databaseUrl}\nREDIS_URL=${redisUrl}\nSMS_APP_NAME=Dotenv\nLOG_LEVEL=loud\n`)
+  await writeFile(
+    join(cwd, '.env'), `DATABASE_URL=${databaseUrl}\nREDIS_URL=${redisUrl}\nSMS_APP_NAME=Dotenv\nLOG_LEVEL=loud\n`
+  )
   const dev = startDev(t, cwd, { LOG_LEVEL: 'warn' })
   const phone = newPhone()
   await login(dev, phone)
@@ -221,10 +237,12 @@ t.test('DATABASE_URL and REDIS_URL of a .env file are used instead, and the envi
   t.equal((await dev.closed).code, 0)
 })
 
-t.test('with NODE_ENV=production there is no playground here either', async (t) => {
+t.test('npm run dev with NODE_ENV=production has no playground', async (t) => {
   const cwd = await emptyFolder(t)
   const { url: databaseUrl } = await testDatabase(t, { isEmpty: true })
   const { url: redisUrl } = await testRedis(t)
   const url = await listening(startDev(t, cwd, productionEnv(databaseUrl, redisUrl)))
-  for (const path of ['/', '/dev/inbox', '/dev/user', '/docs', '/openapi.json']) t.equal((await fetch(url + path)).status, 404, path)
+  for (const path of ['/', '/dev/inbox', '/dev/user', '/docs', '/openapi.json']) {
+    t.equal((await fetch(url + path)).status, 404, path)
+  }
 })

@@ -6,39 +6,43 @@ import { holdLock } from '../helpers/locks.js'
 import { listening, logLines, smsWebhook, startProcess, until, type ServiceProcess } from '../helpers/server-process.js'
 import { client, newPhone, productionEnv, testDatabase, testRedis, testService } from '../helpers/service.js'
 
-/** A server in production with a signed-in user, and a connection that is kept for the next request. */
+/** Starts a server in production, signs a user in, and returns clients for this user. */
 async function startDrained (t: Test, drainSeconds: number) {
   const [database, redis, webhook] = [await testDatabase(t), await testRedis(t), await smsWebhook(t)]
   const server = startProcess(t, 'server', {
-    env: { ...productionEnv(database.url, redis.url), SMS_WEBHOOK_URL: webhook.url, DRAIN_SECONDS: String(drainSeconds) }
+    env: {
+      ...productionEnv(database.url, redis.url), SMS_WEBHOOK_URL: webhook.url, DRAIN_SECONDS: String(drainSeconds)
+    }
   })
   const url = await listening(server)
   const { token } = await client(url, webhook.sms).login(newPhone())
-  /** A client that keeps its connections, or one that opens a new one for each request. */
+  /** A client that keeps its connections or, without `keepAlive`, opens a new one for each request. */
   const connections = (keepAlive: boolean) => {
     const agent = new Agent({ keepAlive })
     t.teardown(() => agent.destroy())
     return async (path = '/auth/verify-token', method = 'GET') => {
       const request = httpRequest(url + path, { agent, method, headers: { authorization: `Bearer ${token}` } }).end()
       const [response] = await once(request, 'response') as [IncomingMessage]
-      return { status: response.statusCode, connection: response.headers.connection, isReused: request.reusedSocket, body: await json(response) }
+      const { statusCode: status, headers: { connection } } = response
+      return { status, connection, isReused: request.reusedSocket, body: await json(response) }
     }
   }
   return { server, url, database, token, connections }
 }
 
 type Get = ReturnType<Awaited<ReturnType<typeof startDrained>>['connections']>
-const isRefused = (get: Get) => get('/health/live').then(() => false, ({ code }: NodeJS.ErrnoException) => code === 'ECONNREFUSED')
+const isRefused = (get: Get) =>
+  get('/health/live').then(() => false, ({ code }: NodeJS.ErrnoException) => code === 'ECONNREFUSED')
 const isDraining = (get: Get) => get('/health/ready').then(({ status }) => status === 503)
 
-/** Ended as it should, with nothing in its log to worry about. */
+/** Asserts that a process ends with 0 and logs no error. */
 async function endsWell (t: Test, closed: ServiceProcess['closed']) {
   const { code, stderr, stdout } = await closed
   t.strictSame({ code, stderr }, { code: 0, stderr: '' })
   t.strictSame(logLines(stdout).filter(({ level }) => level as number >= 50), [])
 }
 
-t.test('while it drains everything is answered but readiness, and every answer ends its connection; a second SIGTERM a second later aborts it', async (t) => {
+t.test('a draining server serves requests, is not ready and closes connections until a second SIGTERM', async (t) => {
   const { server, connections } = await startDrained(t, 600)
   const [kept, fresh] = [connections(true), connections(false)]
   t.equal((await kept()).connection, 'keep-alive')
@@ -50,28 +54,33 @@ t.test('while it drains everything is answered but readiness, and every answer e
   t.equal(isReused, true)
   t.match(first, { status: 200, connection: 'close', body: { valid: true } })
   t.match(await kept(), { status: 200, connection: 'close', isReused: false })
-  t.match(await fresh('/health/ready'), { status: 503, connection: 'close', body: { status: 'unavailable', checks: { database: 'up', redis: 'up' } } })
-  for (const [path, method, status] of [['/health/live', 'GET', 200], ['/nowhere', 'GET', 404], ['/%zz', 'GET', 400], ['/auth/markets', 'PUT', 405]] as const) {
+  t.match(
+    await fresh('/health/ready'),
+    { status: 503, connection: 'close', body: { status: 'unavailable', checks: { database: 'up', redis: 'up' } } }
+  )
+  for (const [path, method, status] of [
+    ['/health/live', 'GET', 200], ['/nowhere', 'GET', 404], ['/%zz', 'GET', 400], ['/auth/markets', 'PUT', 405]
+  ] as const) {
     t.match(await kept(path, method), { status, connection: 'close' }, path)
   }
 
   await endsWell(t, server.abortDrain())
 })
 
-t.test('a request that came before the signal is answered, and its connection ends', async (t) => {
+t.test('a request that arrived before the signal gets its response, and its connection closes', async (t) => {
   const { server, database, connections } = await startDrained(t, 0)
   const [kept, fresh] = [connections(true), connections(false)]
   const lock = await holdLock(t, database.url, 'LOCK TABLE users')
-  const guarded = kept()
+  const pending = kept()
   await lock.isAwaited()
   server.kill('SIGTERM')
   await until(() => isRefused(fresh))
   await lock.release()
-  t.match(await guarded, { status: 200, connection: 'close' })
+  t.match(await pending, { status: 200, connection: 'close' })
   await endsWell(t, server.closed)
 })
 
-t.test('a request on a connection that lay idle when listening stopped is answered', async (t) => {
+t.test('a request on a connection that was idle when listening stopped gets its response', async (t) => {
   const { server, connections } = await startDrained(t, 0)
   const [kept, fresh] = [connections(true), connections(false)]
   await kept()
@@ -81,23 +90,23 @@ t.test('a request on a connection that lay idle when listening stopped is answer
   await endsWell(t, server.closed)
 })
 
-t.test('under load no request is lost, on kept connections or new ones, to clients that move over while it drains', async (t) => {
+t.test('a drain under load loses no request, neither on kept connections nor on new ones', async (t) => {
   const { server, connections } = await startDrained(t, 600)
-  const answers: Array<number | undefined> = []
+  const statuses: Array<number | undefined> = []
   const moved = new AbortController()
   const load = async (get: Get) => {
-    while (!moved.signal.aborted) answers.push((await get()).status)
+    while (!moved.signal.aborted) statuses.push((await get()).status)
   }
   const fresh = connections(false)
   const clients = Promise.all([...Array(8)].map((_, index) => load(connections(index < 6))))
-  await until(() => answers.length > 100)
+  await until(() => statuses.length > 100)
   server.kill('SIGTERM')
   await until(() => isDraining(fresh))
-  const before = answers.length
-  await until(() => answers.length > before + 200)
+  const before = statuses.length
+  await until(() => statuses.length > before + 200)
   moved.abort()
   await clients
-  t.strictSame([...new Set(answers)], [200])
+  t.strictSame([...new Set(statuses)], [200])
   await endsWell(t, server.abortDrain())
 })
 
@@ -115,7 +124,7 @@ t.test('a request that comes at the moment when listening stops is answered', as
   await drained
 })
 
-t.test('SIGINT ends at once, whatever DRAIN_SECONDS says', async (t) => {
+t.test('SIGINT ends the process at once, whatever DRAIN_SECONDS is', async (t) => {
   const { server } = await startDrained(t, 600)
   server.kill('SIGINT')
   await endsWell(t, server.closed)

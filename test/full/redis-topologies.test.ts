@@ -5,7 +5,10 @@ import { failoverSeconds, startCluster, startSentinel } from '../helpers/redis-t
 import { until } from '../helpers/server-process.js'
 import { newPhone, testRedis, testService, type Service } from '../helpers/service.js'
 
-/** Signs in, is recognized, signs out, and is recognized no more: codes, limits, guard and mark all live in Redis. */
+/**
+ * Signs in, reads the account, signs out, and is refused. Uses all that is in Redis: codes, limits, pumping guard,
+ * revocation.
+ */
 async function walk (t: Test, service: Service) {
   const { token } = await service.login(newPhone())
   const path = '/api/v1/users/me'
@@ -16,7 +19,7 @@ async function walk (t: Test, service: Service) {
 
 const isReady = async ({ request }: Service) => (await request('GET', '/health/ready')).body.status === 'ok'
 
-t.test('a Redis Cluster: every script keeps to one slot, and the loss of a master is survived', { timeout: 90_000 }, async (t) => {
+t.test('the service works on a Redis Cluster and survives the loss of a master', { timeout: 90_000 }, async (t) => {
   const cluster = await startCluster(t)
   const service = await testService(t, { redis: { url: cluster.url, redis: cluster.first.redis } })
   await until(() => isReady(service))
@@ -26,26 +29,27 @@ t.test('a Redis Cluster: every script keeps to one slot, and the loss of a maste
 
   const phones = Array.from({ length: 12 }, () => newPhone())
   for (const phone of phones) t.equal((await service.send(phone)).status, 200)
-  // What is not yet copied is lost with the master, here as in any Redis.
+  // Without this wait, writes that are not replicated yet would be lost with the master.
   await cluster.first.redis.wait(1, 1000)
   await cluster.first.stop()
   const verify = async (phone: string) => (await service.verify(phone, service.codeOf(phone))).status
   const statuses = await Promise.all(phones.map(verify))
   t.ok(statuses.every((status) => status === 200 || status === 503), statuses.join())
-  t.ok(statuses.includes(503), 'some numbers live on the master that is gone')
+  t.ok(statuses.includes(503), 'some numbers are on the lost master')
   for (const [index, phone] of phones.entries()) {
     let status = statuses[index]
     await until(async () => {
       if (status === 503) status = await verify(phone)
       return status !== 503
     }, failoverSeconds)
-    t.equal(status, 200, 'the code of before still works')
+    t.equal(status, 200, 'the code sent before still works')
   }
   await walk(t, service)
 })
 
 for (const password of [undefined, 'p@ss:word']) {
-  t.test(`Sentinel, ${password ? 'with' : 'without'} a password: the master that it names is used, the next one after a failover`, { timeout: 90_000 }, async (t) => {
+  const how = password ? 'with' : 'without'
+  t.test(`the service follows the master that Sentinel names, ${how} a password`, { timeout: 90_000 }, async (t) => {
     const { master, replica, url } = await startSentinel(t, password)
     const service = await testService(t, { redis: { url, redis: master.redis } })
     await until(() => isReady(service))
@@ -60,19 +64,21 @@ for (const password of [undefined, 'p@ss:word']) {
       status = (await service.verify(phone, service.codeOf(phone))).status
       return status !== 503
     }, failoverSeconds)
-    t.equal(status, 200, 'the code of before still works')
+    t.equal(status, 200, 'the code sent before still works')
     t.match(await replica.redis.info('replication'), /role:master/)
     await walk(t, service)
   })
 }
 
-t.test('a master that has become a replica is left for the one that is master now', { timeout: 90_000 }, async (t) => {
+t.test('the service leaves a master that became a replica for the new master', { timeout: 90_000 }, async (t) => {
   const { master, replica, call, url } = await startSentinel(t)
   const service = await testService(t, { redis: { url, redis: master.redis } })
   await until(() => isReady(service))
   await walk(t, service)
   await call('FAILOVER', 'main')
-  await until(async () => (await master.redis.info('replication')).includes('role:slave') && (await replica.redis.info('replication')).includes('role:master'), failoverSeconds)
+  const hasRole = async ({ redis }: typeof master, role: string) =>
+    (await redis.info('replication')).includes(`role:${role}`)
+  await until(async () => await hasRole(master, 'slave') && await hasRole(replica, 'master'), failoverSeconds)
   await until(async () => (await service.send(newPhone())).status === 200)
   await walk(t, service)
 })
@@ -82,7 +88,7 @@ for (const [what, url] of [
   ['the nodes of a Cluster', (port: number) => `rediss://u:p%40@127.0.0.1:${port},rediss://127.0.0.1:${port}`],
   ['a Sentinel', (port: number) => `redis+sentinel://u:p%40@127.0.0.1:${port}/main?tls=true`]
 ] as const) {
-  t.test(`${what} that is asked for by TLS is spoken to by nothing else`, async (t) => {
+  t.test(`the service uses nothing but TLS with ${what} whose URL asks for TLS`, async (t) => {
     const handshakeRecord = 22
     const firstBytes: Array<number | undefined> = []
     const server = createServer((socket) => {

@@ -10,12 +10,14 @@ import { startRedis, startTestPostgres } from '../helpers/servers.js'
 
 type Environment = Record<string, string | undefined>
 
-/** A server in production with stores of its own and a provider that takes its messages. */
+/** Starts a server in production with stores of its own and a provider that accepts its messages. */
 async function startServer (t: Test, env: Environment = {}) {
   const database = await testDatabase(t)
   const { url: redisUrl } = await testRedis(t)
   const webhook = await smsWebhook(t)
-  const server = startProcess(t, 'server', { env: { ...productionEnv(database.url, redisUrl), SMS_WEBHOOK_URL: webhook.url, ...env } })
+  const server = startProcess(t, 'server', {
+    env: { ...productionEnv(database.url, redisUrl), SMS_WEBHOOK_URL: webhook.url, ...env }
+  })
   return { server, database, sms: webhook.sms }
 }
 
@@ -30,22 +32,31 @@ const databaseDown = { status: 503, body: { status: 'unavailable', checks: { dat
 const redisDown = { status: 200, body: { status: 'degraded', checks: { database: 'up', redis: 'down' } } }
 const outages = (log: string) => logLines(log).filter(({ event }) => event === 'dependency_down')
 
-t.test('a wrong environment is told whole, without secret values and without a stack, and ends with 1', async (t) => {
+t.test('a wrong environment ends the process with 1 and all issues, without secret values or a stack', async (t) => {
   const server = startProcess(t, 'server', {
-    env: { NODE_ENV: 'production', PORT: 'http', LOG_LEVEL: 'loud', JWT_SECRET: 'hunter2', DATABASE_URL: 'mysql://host/db', REDIS_URL: undefined, SMS_PROVIDER: 'pigeon', SMS_APP_NAME: 'x'.repeat(60) }
+    env: {
+      NODE_ENV: 'production',
+      PORT: 'http',
+      LOG_LEVEL: 'loud',
+      JWT_SECRET: 'hunter2',
+      DATABASE_URL: 'mysql://host/db',
+      REDIS_URL: undefined,
+      SMS_PROVIDER: 'pigeon',
+      SMS_APP_NAME: 'x'.repeat(60)
+    }
   })
   const { code, stdout, stderr } = await server.closed
   t.equal(code, 1)
   t.equal(stdout, '')
   const lines = stderr.trimEnd().split('\n')
   for (const name of ['PORT', 'LOG_LEVEL', 'JWT_SECRET', 'DATABASE_URL', 'REDIS_URL', 'SMS_PROVIDER', 'SMS_APP_NAME']) {
-    t.ok(lines.some((line) => line.startsWith(`phone-auth: ${name} `)), `${name} is told`)
+    t.ok(lines.some((line) => line.startsWith(`phone-auth: ${name} `)), `${name} has a line`)
   }
-  t.ok(lines.every((line) => /^phone-auth: [A-Z_]+ /.test(line)), 'every line is a problem')
+  t.ok(lines.every((line) => /^phone-auth: [A-Z_]+ /.test(line)), 'every line is an issue')
   t.notMatch(stderr, /hunter2/)
 })
 
-t.test('a port in use is told in one line and ends with 1', async (t) => {
+t.test('a port in use ends the process with 1 and one line', async (t) => {
   const taken = createServer().listen(0, '127.0.0.1')
   t.teardown(() => taken.close())
   await once(taken, 'listening')
@@ -55,7 +66,7 @@ t.test('a port in use is told in one line and ends with 1', async (t) => {
   t.match(stderr, /^phone-auth: .*PORT.*\n$/)
 })
 
-t.test('production logs a warning for each weak setting at the start', async (t) => {
+t.test('production logs a warning at start for each weak setting', async (t) => {
   const { server } = await startServer(t, { CODE_SECRET: undefined, TEST_PHONES: '+13125550100=480513' })
   const url = await listening(server)
   t.equal(await live(url), 200)
@@ -65,13 +76,13 @@ t.test('production logs a warning for each weak setting at the start', async (t)
 })
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-  t.test(`${signal}, even twice, answers what is in flight, takes nothing new, and ends with 0`, async (t) => {
+  t.test(`${signal}, even twice, finishes requests in flight, accepts no new ones and ends with 0`, async (t) => {
     const { server, database, sms } = await startServer(t)
     const url = await listening(server)
     const { login, request } = client(url, sms)
     const { token } = await login(newPhone())
 
-    // The lock holds the request at its first query: those that follow it come after the signal.
+    // The lock stops the request at its first query. The following queries run after the signal.
     const lock = await holdLock(t, database.url, 'LOCK TABLE users')
     const inFlight = request('PATCH', '/api/v1/users/me', { token, body: { full_name: 'In Flight' } })
     await lock.isAwaited()
@@ -90,7 +101,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   })
 }
 
-t.test('PostgreSQL away at the start: alive, not ready, told once, and ready as soon as it is there', async (t) => {
+t.test('the service starts without PostgreSQL, logs that once, and is ready when PostgreSQL responds', async (t) => {
   const postgres = await startTestPostgres()
   t.teardown(() => postgres.remove())
   await postgres.stop()
@@ -106,7 +117,7 @@ t.test('PostgreSQL away at the start: alive, not ready, told once, and ready as 
   t.strictSame(await ready(url), everythingUp)
 })
 
-t.test('Redis away at the start: ready but degraded, told once, and back by itself', async (t) => {
+t.test('the service starts without Redis, degraded, logs that once, and recovers by itself', async (t) => {
   const port = await freePort()
   const { server } = await startServer(t, { REDIS_URL: `redis://127.0.0.1:${port}` })
   const url = await listening(server)
@@ -122,32 +133,39 @@ t.test('Redis away at the start: ready but degraded, told once, and back by itse
   t.equal(outages(server.stdout).length, 1)
 })
 
-t.test('stores that take connections and say nothing: alive, not ready, and ended with 0 all the same', async (t) => {
+t.test('the service starts and ends with stores that accept connections but never respond', async (t) => {
   const silent = createServer((socket) => { socket.on('error', () => {}) }).listen(0, '127.0.0.1')
   t.teardown(() => silent.close())
   await once(silent, 'listening')
   const address = `127.0.0.1:${(silent.address() as AddressInfo).port}`
-  const { server } = await startServer(t, { DATABASE_URL: `postgres://u:p@${address}/d`, REDIS_URL: `redis://${address}` })
+  const { server } = await startServer(t, {
+    DATABASE_URL: `postgres://u:p@${address}/d`, REDIS_URL: `redis://${address}`
+  })
   const url = await listening(server)
   t.equal(await live(url), 200)
-  t.strictSame(await ready(url), { status: 503, body: { status: 'unavailable', checks: { database: 'down', redis: 'down' } } })
+  t.strictSame(
+    await ready(url), { status: 503, body: { status: 'unavailable', checks: { database: 'down', redis: 'down' } } }
+  )
   server.kill('SIGTERM')
   t.equal((await server.closed).code, 0)
 })
 
-t.test('a database without users is not ready until db:migrate has run', async (t) => {
+t.test('the service is not ready without a users table until db:migrate has run', async (t) => {
   const empty = await testDatabase(t, { isEmpty: true })
   const { server } = await startServer(t, { DATABASE_URL: empty.url })
   const url = await listening(server)
   t.equal(await live(url), 200)
   t.strictSame(await ready(url), databaseDown)
-  t.match(logLines(server.stdout).filter(({ event }) => event === 'users_shape'), [{ level: 50, msg: /no table users: .*db:migrate/ }])
+  t.match(
+    logLines(server.stdout).filter(({ event }) => event === 'users_shape'),
+    [{ level: 50, msg: /no table users: .*db:migrate/ }]
+  )
 
   await migrate(empty.url)
   t.strictSame(await ready(url), everythingUp)
 })
 
-t.test('an error that nobody catches is logged and ends the process with 1', async (t) => {
+t.test('an uncaught error is logged and ends the process with 1', async (t) => {
   const crash = "data:text/javascript,process.on('SIGWINCH',()=>{throw%20new%20Error()})"
   const { server } = await startServer(t, { NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ''} --import=${crash}` })
   await listening(server)

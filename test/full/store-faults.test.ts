@@ -5,13 +5,13 @@ import { SmsRefused } from '../../src/messages/index.js'
 import { migrate } from '../../src/db/migrate.js'
 import { problem } from '../../src/http/problems.js'
 import { isDatabaseUnavailable } from '../../src/db/errors.js'
-import { problemOf, wrongCode } from '../helpers/answers.js'
+import { problemOf, wrongCode } from '../helpers/responses.js'
 import { holdLock } from '../helpers/locks.js'
 import { startProxy } from '../helpers/proxy.js'
 import { smsWebhook, startService, until } from '../helpers/server-process.js'
 import { startRedis, startTestPostgres } from '../helpers/servers.js'
 import {
-  client, newPhone, productionEnv, testDatabase, testRedis, testService, type Answer, type Json, type Service
+  client, newPhone, productionEnv, testDatabase, testRedis, testService, type TestResponse, type Json, type Service
 } from '../helpers/service.js'
 
 /** A PostgreSQL that only this test uses, so the test may stop it. */
@@ -46,14 +46,14 @@ async function ownRedis (t: Test) {
 }
 
 /** Tries again like a client, until the response is not 503. */
-async function tryAgain (call: () => Promise<Answer>): Promise<Answer> {
+async function tryAgain (call: () => Promise<TestResponse>): Promise<TestResponse> {
   let response = await call()
   await until(async () => response.status !== 503 || (response = await call()).status !== 503)
   return response
 }
 
 /** Expects 503 with Retry-After in time, without credentials in the body. */
-async function isUnavailable (t: Test, call: () => Promise<Answer>, title: string) {
+async function isUnavailable (t: Test, call: () => Promise<TestResponse>, title: string) {
   const start = Date.now()
   const response = await call()
   t.strictSame(...problemOf(response, 503, 'Service Unavailable', 'unavailable', { retry_after: 2 }), title)
@@ -212,13 +212,13 @@ t.test('the process survives when PostgreSQL ends a connection just as a transac
   await lock.isAwaited()
   // The transaction waits for the only connection. It takes the connection while pg still reads the same packet.
   const transaction = service.app.db.atomically(async () => {})
-  proxy.appendToAnswers(terminated)
+  proxy.appendToResponses(terminated)
 
   await lock.release()
 
   await t.rejects(transaction)
   t.equal((await check).status, 200)
-  proxy.appendToAnswers(undefined)
+  proxy.appendToResponses(undefined)
   t.equal((await tryAgain(() => service.request('GET', '/auth/verify-token', { token }))).status, 200)
 })
 

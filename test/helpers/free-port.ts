@@ -2,10 +2,12 @@ import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 
-/** Below the ports that a system gives to connections, and to listeners that ask for any: those may be gone before they are used. */
+/**
+ * Below the ports that the system assigns to connections and to listeners on port 0: those could be taken before use.
+ */
 let next = randomInt(10_000, 30_000)
 
-/** A TCP port of 127.0.0.1 that nobody listens on, another one each time. */
+/** A free TCP port of 127.0.0.1, a different one at each call. */
 export async function freePort (): Promise<number> {
   for (;;) {
     const port = next++

@@ -13,34 +13,35 @@ import { freePort } from './free-port.js'
 import { until } from './server-process.js'
 import { program, temporaryFolder } from './servers.js'
 
-/** Replaces what stands for an address in a file of deploy/; throws where it does not stand there. */
+/** Replaces placeholders in a file of deploy/. Throws if one of them is not in the file. */
 function substitute (text: string, values: Record<string, string>) {
   for (const [name, value] of Object.entries(values)) {
-    if (!text.includes(name)) throw new Error(`${name} does not stand in the file`)
+    if (!text.includes(name)) throw new Error(`${name} is not in the file`)
     text = text.replaceAll(name, value)
   }
   return text
 }
 
-/** The main file around one of /etc/nginx/conf.d, without a place outside of its folder. */
+const nginxTemporary = ['client_body', 'proxy', 'fastcgi', 'scgi', 'uwsgi']
+/** The main file around a file for /etc/nginx/conf.d. It uses no path outside its folder. */
 const nginxMain = (folder: string) => `
 pid ${folder}/nginx.pid;
 events { worker_connections 4096; }
 http {
   access_log off;
-  ${['client_body', 'proxy', 'fastcgi', 'scgi', 'uwsgi'].map((name) => `${name}_temp_path ${folder}/${name};`).join(' ')}
+  ${nginxTemporary.map((name) => `${name}_temp_path ${folder}/${name};`).join(' ')}
   include ${folder}/nginx.conf;
 }`
 
-/** Where things are in a test; addresses are host:port. */
+/** The folder, the ports and the addresses (host:port) of a test. */
 interface Place { folder: string, port: number, replicas: [string, string], application: string }
 
 interface Gateway {
-  /** The package of Debian that has the program, where there is one. */
+  /** The Debian package with the program, if there is one. */
   debianPackage: string
-  /** In deploy/. */
+  /** The name of the file in deploy/. */
   file: string
-  /** What in the file is replaced by what: addresses, and names that are there once on a machine. */
+  /** The replacements in the file: addresses, and names that must be unique on a machine. */
   values: (place: Place) => Record<string, string>
   prepare?: (folder: string) => Promise<void>
   args: (folder: string) => string[]
@@ -62,8 +63,12 @@ const gateways = {
   caddy: {
     debianPackage: 'caddy',
     file: 'Caddyfile',
-    // The port of its admin API is there once on a machine.
-    values: (place) => ({ ...addresses(place), '(replicas) {': '{\n\tadmin off\n}\n(replicas) {', '\n:8080 {': `\nhttp://:${place.port} {\n\tbind 127.0.0.1` }),
+    // The port of Caddy's admin API can be used only once on a machine.
+    values: (place) => ({
+      ...addresses(place),
+      '(replicas) {': '{\n\tadmin off\n}\n(replicas) {',
+      '\n:8080 {': `\nhttp://:${place.port} {\n\tbind 127.0.0.1`
+    }),
     args: (folder) => ['run', '--adapter', 'caddyfile', '--config', join(folder, 'Caddyfile')]
   },
   haproxy: {
@@ -97,10 +102,12 @@ const gateways = {
 export type GatewayName = keyof typeof gateways
 
 /**
- * Runs a gateway with its file from deploy/, or with `changes` to it, in front of two replicas and an application; once it
- * answers. Ended with the test.
+ * Starts a gateway with its file from deploy/, changed by `changes`, in front of two replicas and an application.
+ * Resolves with the URL when the gateway responds. The gateway ends with the test.
  */
-export async function startGateway (t: Test, name: GatewayName, replicas: [string, string], application: string, changes: Record<string, string> = {}) {
+export async function startGateway (
+  t: Test, name: GatewayName, replicas: [string, string], application: string, changes: Record<string, string> = {}
+) {
   const { debianPackage, file, values, prepare, args }: Gateway = gateways[name]
   const executable = program([name], debianPackage)
   const { path: folder, remove } = await temporaryFolder()
@@ -133,11 +140,11 @@ export async function startGateway (t: Test, name: GatewayName, replicas: [strin
 
 type Field = [name: string, value: string]
 
-/** An application behind a gateway: keeps what it received. */
+/** Starts an application behind a gateway that records what it receives. */
 export async function startApplication (t: Test) {
   const received: Array<{ method: string | undefined, url: string | undefined, headers: Field[], sha256: string }> = []
   const server = createServer(async (request, response) => {
-    // A gateway that finds a body malformed breaks off.
+    // A gateway aborts a request whose body is malformed.
     const body = await buffer(request).catch(() => '')
     const sha256 = createHash('sha256').update(body).digest('hex')
     const { method, url, rawHeaders } = request
@@ -174,9 +181,9 @@ function acceptance (head: string) {
 }
 
 /**
- * Starts an application that accepts every upgrade and CONNECT. It sends back what arrives through a tunnel, and reads it
- * as HTTP/2 after `Upgrade: h2c`. To `/no-upgrade` it responds 200 instead, to `/502` with 502; at `/broken` it closes the
- * connection, and `/silent` gets no response.
+ * Starts an application that accepts every upgrade and CONNECT. It sends back what arrives through a tunnel, and reads
+ * it as HTTP/2 after `Upgrade: h2c`. To `/no-upgrade` it responds 200 instead, to `/502` with 502; at `/broken` it
+ * closes the connection, and `/silent` gets no response.
  */
 export async function startUpgradingApplication (t: Test) {
   const received: ReceivedRequest[] = []
@@ -221,15 +228,15 @@ export async function startUpgradingApplication (t: Test) {
 }
 
 /**
- * Starts a stand-in for a replica of phone-auth that responds 200 to everything, to its readiness probe after `readyAfterMs`.
- * It keeps the paths of requests that have begun and the bodies that have arrived.
+ * Starts a stand-in for a replica of phone-auth that responds 200 to everything, to its readiness probe after
+ * `readyAfterMs`. It keeps the paths of requests that have begun and the bodies that have arrived.
  */
 export async function startReplica (t: Test, { readyAfterMs = 0 } = {}) {
   const begun: string[] = []
   const bodies: string[] = []
   const server = createServer(async (request, response) => {
     begun.push(request.url as string)
-    // A gateway breaks off where its client does.
+    // A gateway aborts a request when its client does.
     const body = await buffer(request).catch(() => undefined)
     if (!body) return
     bodies.push(body.toString('latin1'))

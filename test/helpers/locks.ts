@@ -1,7 +1,7 @@
 import pg from 'pg'
 import type { Test } from 'tap'
 
-/** A transaction beside the service that runs `statement` and keeps what it locks until it is released. */
+/** Runs `statement` in a transaction of its own, which keeps its locks until `release` is called. */
 export async function holdLock (t: Test, url: string, statement: string, values: unknown[] = []) {
   const holder = new pg.Client({ connectionString: url })
   const watcher = new pg.Client({ connectionString: url })
@@ -10,9 +10,10 @@ export async function holdLock (t: Test, url: string, statement: string, values:
   await holder.query('BEGIN')
   await holder.query(statement, values)
   return {
-    /** Waits until at least so many statements wait for a lock. */
+    /** Waits until at least `count` statements wait for a lock. */
     async isAwaited (count = 1) {
-      const waiting = "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+      const waiting = `SELECT count(*)::int FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'`
       while ((await watcher.query(waiting)).rows[0].count < count);
     },
     release: () => holder.query('COMMIT')

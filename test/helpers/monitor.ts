@@ -4,8 +4,8 @@ import { until } from './server-process.js'
 import { startRedis } from './servers.js'
 
 /**
- * A Redis of its own, and the commands that reach it, those inside of scripts too. Nobody else may speak to it when MONITOR
- * begins: ioredis throws where the first command that it is told of comes in one piece with the OK.
+ * Starts a Redis of its own and records the commands that reach it, those inside scripts included. No other client may
+ * use it when MONITOR begins: ioredis throws if the first reported command arrives in one chunk with the OK.
  */
 export async function monitoredRedis (t: Test) {
   const server = await startRedis()
@@ -25,7 +25,7 @@ export async function monitoredRedis (t: Test) {
   return {
     url: server.url,
     redis,
-    /** All since the last call. */
+    /** Returns all commands since the last call. */
     async take () {
       const mark = `mark ${marks++}`
       await redis.echo(mark)

@@ -3,15 +3,19 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import type { Test } from 'tap'
 
 /**
- * What a pooler does when a client begins a transaction: `keep` leaves each client on its connection of the server, `swap` gives
- * the client a connection that another one used, `exhaust` has no further one, so the others wait.
+ * What a pooler does when a client begins a transaction. `keep`: each client keeps its server connection. `swap`: the
+ * client gets the server connection of another client. `exhaust`: the pooler has no further server connection, so other
+ * clients wait.
  */
 type PoolerMode = 'keep' | 'swap' | 'exhaust'
 
-/** BackendKeyData, of 12 bytes after its type: the first number of a startup that a pooler replaces by its own. */
+/** The beginning of BackendKeyData, with its length of 12 bytes. A pooler replaces the process id that follows. */
 const keyData = Buffer.from([0x4b, 0, 0, 0, 12])
 
-/** A pooler in transaction mode before the server of a database, in small. Returns the URL of the database through it. */
+/**
+ * Starts a minimal pooler in transaction mode in front of a database. Returns the URL of the database through the
+ * pooler.
+ */
 export async function startPooler (t: Test, databaseUrl: string, mode: PoolerMode) {
   const url = new URL(databaseUrl)
   const target = { host: url.hostname, port: Number(url.port) }

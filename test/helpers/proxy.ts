@@ -4,14 +4,15 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
 
 /**
- * pass: everything goes through; frozen: nothing does, until it passes again; slow: answers come 2 s late; cut: a connection
- * ends after the first byte of its next answer; refused: nobody listens, and no connection is left.
+ * pass: everything goes through. frozen: nothing goes through until the mode changes. slow: responses arrive 2 s late.
+ * cut: a connection ends after the first byte of its next response. refused: the port is closed, and so are all
+ * connections.
  */
 type ProxyMode = 'pass' | 'frozen' | 'slow' | 'cut' | 'refused'
 
 const slowMs = 2000
 
-/** A TCP port in front of another one. */
+/** Starts a TCP proxy in front of a port. */
 export async function startProxy (t: Test, targetPort: number) {
   let mode: ProxyMode = 'pass'
   let lastWords: Buffer | undefined
@@ -19,14 +20,15 @@ export async function startProxy (t: Test, targetPort: number) {
   const open = new Set<Socket>()
   const closeAll = () => { for (const socket of open) socket.destroy() }
 
-  /** Passes on what comes from one side in its order, however long each piece is held back. */
-  function relay (from: Socket, to: Socket, isAnswer: boolean) {
+  /** Forwards the chunks of one side in order, however long each is held back. */
+  function relay (from: Socket, to: Socket, isResponse: boolean) {
     let before: Promise<unknown> = Promise.resolve()
-    const hold = () => mode === 'slow' && isAnswer ? sleep(slowMs) : mode === 'frozen' ? once(changes, 'change') : undefined
+    const hold = () =>
+      mode === 'slow' && isResponse ? sleep(slowMs) : mode === 'frozen' ? once(changes, 'change') : undefined
     from.on('data', (chunk) => {
       before = Promise.all([before, hold()]).then(() => {
-        if (isAnswer && lastWords) return to.end(Buffer.concat([chunk, lastWords]))
-        if (mode !== 'cut' || !isAnswer) return to.write(chunk)
+        if (isResponse && lastWords) return to.end(Buffer.concat([chunk, lastWords]))
+        if (mode !== 'cut' || !isResponse) return to.write(chunk)
         to.end(chunk.subarray(0, 1))
         from.destroy()
       })
@@ -55,10 +57,13 @@ export async function startProxy (t: Test, targetPort: number) {
   })
   return {
     port,
-    /** Every connection that there is stays silent for ever, as one to a host that vanished; later ones are passed on. */
+    /** Makes every open connection silent for ever, like one to a dead host. Later connections are forwarded. */
     silence () { for (const socket of open) socket.removeAllListeners('data').pause() },
-    /** These bytes follow the next answer of a connection, in one piece with it, and end the connection; undefined stops that. */
-    appendToAnswers (bytes: Buffer | undefined) { lastWords = bytes },
+    /**
+     * Sends these bytes in one chunk with the next response of each connection, then ends the connection. Undefined
+     * stops that.
+     */
+    appendToResponses (bytes: Buffer | undefined) { lastWords = bytes },
     async set (next: ProxyMode) {
       if (next === 'refused') {
         server.close()

@@ -6,13 +6,13 @@ import { freePort } from './free-port.js'
 import { until } from './server-process.js'
 import { startRedis, temporaryFolder } from './servers.js'
 
-/** The longest that a failover may take on a machine with other work. */
+/** Longest time for a failover on a busy machine. */
 export const failoverSeconds = 25
 
-/** A Redis server of a test in a folder of its own, and a client of it. */
+/** Starts a Redis server in a folder of its own. Returns the server and a client of it. */
 async function startNode (t: Test, args: string[], password?: string) {
   const folder = await temporaryFolder()
-  // A Sentinel keeps what it knows in its configuration.
+  // A Sentinel stores its state in its configuration file.
   const configFile = join(folder.path, 'redis.conf')
   await writeFile(configFile, '')
   const server = await startRedis({ configFile, password, args: ['--dir', folder.path, ...args] })
@@ -26,10 +26,11 @@ async function startNode (t: Test, args: string[], password?: string) {
   return { ...server, redis }
 }
 
-/** Three masters that share the slots; the first of them has a replica. */
+/** Starts three masters that share the slots. The first one has a replica. */
 export async function startCluster (t: Test) {
   const start = async () => startNode(t, [
-    '--cluster-enabled', 'yes', '--cluster-node-timeout', '3000', '--cluster-port', String(await freePort()), '--cluster-replica-validity-factor', '0'
+    '--cluster-enabled', 'yes', '--cluster-node-timeout', '3000', '--cluster-port', String(await freePort()),
+    '--cluster-replica-validity-factor', '0'
   ])
   const nodes = await Promise.all(Array.from({ length: 4 }, start))
   const [first, second, third, replica] = nodes as [typeof nodes[0], typeof nodes[0], typeof nodes[0], typeof nodes[0]]
@@ -44,16 +45,17 @@ export async function startCluster (t: Test) {
   }
   const info = async ({ redis }: typeof first) => String(await redis.call('CLUSTER', 'INFO'))
   await until(async () => {
-    // A node that does not shake hands within the node timeout, as on a machine with other work, is forgotten for good.
+    // A node that does not shake hands within the node timeout, for example on a busy machine, is forgotten for good.
     if (/cluster_known_nodes:[1-3]\b/.test(await info(first))) await meet()
-    return (await Promise.all(nodes.map(info))).every((text) => text.includes('cluster_known_nodes:4') && text.includes('cluster_state:ok'))
+    return (await Promise.all(nodes.map(info)))
+      .every((text) => text.includes('cluster_known_nodes:4') && text.includes('cluster_state:ok'))
   }, failoverSeconds)
   await replica.redis.call('CLUSTER', 'REPLICATE', String(await first.redis.call('CLUSTER', 'MYID')))
   await until(async () => (await replica.redis.info('replication')).includes('master_link_status:up'))
   return { nodes, first, replica, url: [second, third].map(({ port }) => `redis://localhost:${port}`).join() }
 }
 
-/** One master, one replica, and a Sentinel that watches them. */
+/** Starts one master, one replica, and a Sentinel that watches them. */
 export async function startSentinel (t: Test, password?: string) {
   const auth = password ? ['--masterauth', password] : []
   const master = await startNode(t, auth, password)

@@ -9,10 +9,10 @@ import type { Test } from 'tap'
 import type { SmsMessage } from '../../src/messages/index.js'
 
 interface ProcessOptions {
-  /** Over the environment of the tests, which coverage needs; undefined takes a variable away. */
+  /** Overrides the environment of the tests, which coverage needs; undefined removes a variable. */
   env?: Record<string, string | undefined>
   cwd?: string
-  /** In a process group of its own, as a shell starts it. */
+  /** Runs in a process group of its own, as under a shell. */
   isGroup?: boolean
 }
 
@@ -21,9 +21,11 @@ export type ServiceProcess = ReturnType<typeof startProcess>
 /** What is to be run in build/src; the last two are the bundle that npm run build makes of the server. */
 type Entry = 'server' | 'migrate' | 'doctor' | 'dev' | 'dev/write-openapi' | '../../dist/server' | 'npm start'
 
-/** Runs build/src/`entry`.js; ended by SIGTERM at the end of the test, if it still runs. */
+/** Starts build/src/`entry`.js. At the end of the test SIGTERM ends a process that still runs. */
 export function startProcess (t: Test, entry: Entry, { env, cwd, isGroup = false }: ProcessOptions = {}) {
-  const [command, args] = entry === 'npm start' ? ['npm', ['start']] : [process.execPath, [resolve('build/src', `${entry}.js`)]]
+  const [command, args] = entry === 'npm start'
+    ? ['npm', ['start']]
+    : [process.execPath, [resolve('build/src', `${entry}.js`)]]
   const child = spawn(command, args, {
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -34,7 +36,8 @@ export function startProcess (t: Test, entry: Entry, { env, cwd, isGroup = false
   let stderr = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => { stdout += text })
   child.stderr.setEncoding('utf8').on('data', (text: string) => { stderr += text })
-  const closed = once(child, 'close').then(([code, signal]) => ({ code: code as number | null, signal: signal as string | null, stdout, stderr }))
+  const closed = once(child, 'close')
+    .then(([code, signal]) => ({ code: code as number | null, signal: signal as string | null, stdout, stderr }))
   const stop = async () => {
     child.kill('SIGTERM')
     return (await closed).code
@@ -44,9 +47,9 @@ export function startProcess (t: Test, entry: Entry, { env, cwd, isGroup = false
   return {
     pid,
     get stdout () { return stdout },
-    /** How it ended and what it wrote. */
+    /** Resolves with the exit code, the signal and the output. */
     closed,
-    /** Waits until its standard output shows `pattern`; throws with all it wrote where it ends before. */
+    /** Waits until standard output shows `pattern`. Throws with the whole output if the process ends before. */
     async shows (pattern: RegExp): Promise<RegExpExecArray> {
       for (;;) {
         const found = pattern.exec(stdout)
@@ -55,16 +58,16 @@ export function startProcess (t: Test, entry: Entry, { env, cwd, isGroup = false
         if (isOver && !pattern.test(stdout)) throw new Error(`ended without ${String(pattern)}:\n${stdout}${stderr}`)
       }
     },
-    /** Sends a signal; to the whole group, as a terminal does, if it has one. */
+    /** Sends a signal; if `isGroup`, to the whole process group, as a terminal does. */
     kill: (signal: NodeJS.Signals) => process.kill(isGroup ? -pid : pid, signal),
-    /** Repeats SIGTERM until it ends: one that arrives at least a second after the first aborts the drain. */
+    /** Repeats SIGTERM until the process ends: a signal at least one second after the first one aborts the drain. */
     async abortDrain () {
       let isOver = false
       closed.then(() => { isOver = true })
       await until(() => isOver || (child.kill('SIGTERM'), isOver))
       return await closed
     },
-    /** Ends it by SIGTERM and tells its exit code. */
+    /** Ends the process by SIGTERM and returns its exit code. */
     stop
   }
 }
@@ -73,17 +76,17 @@ export function startProcess (t: Test, entry: Entry, { env, cwd, isGroup = false
 export const logLines = (text: string) => text.split('\n').filter((line) => line.startsWith('{'))
   .map((line) => JSON.parse(line) as Record<string, unknown>)
 
-/** Waits for the address that a server in production writes to its log. */
+/** Waits for the URL that a server in production writes to its log. */
 export const listening = async (server: ServiceProcess) =>
   (await server.shows(/Server listening at (http:\/\/127\.0\.0\.1:\d+)/))[1] as string
 
-/** Runs the server, once it listens. */
+/** Starts the server and waits until it listens. */
 export async function startService (t: Test, env: Record<string, string>, entry: Entry = 'server') {
   const server = startProcess(t, entry, { env })
   return Object.assign(server, { url: await listening(server) })
 }
 
-/** A provider of SMS that takes messages and keeps them. */
+/** Starts an SMS provider that accepts and records messages. */
 export async function smsWebhook (t: Test) {
   const sms: SmsMessage[] = []
   const server = createServer(async (request, response) => {
@@ -96,7 +99,7 @@ export async function smsWebhook (t: Test) {
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, sms }
 }
 
-/** Whether a process runs; one that has ended and was not waited for does not. */
+/** Whether a process runs. A zombie does not. */
 export function isRunning (pid: number) {
   try {
     return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
@@ -105,9 +108,9 @@ export function isRunning (pid: number) {
   }
 }
 
-/** Waits until something outside of the test has come about; throws where it does not in time. */
+/** Waits until a condition outside the test holds. Throws if it does not hold in time. */
 export async function until (condition: () => boolean | Promise<boolean>, seconds = 30): Promise<void> {
   for (const end = Date.now() + seconds * 1000; !await condition(); await sleep(5)) {
-    if (Date.now() > end) throw new Error('what the test waits for does not come about')
+    if (Date.now() > end) throw new Error(`the awaited condition does not hold after ${seconds} s`)
   }
 }

@@ -8,13 +8,13 @@ import { buildApp, type Overrides } from '../../src/app.js'
 import type { SmsMessage } from '../../src/messages/index.js'
 import { loadConfig } from '../../src/config/index.js'
 
-/** Bodies of answers are read by many tests, each of which knows its shape. */
+/** A response body. Each test knows the shape that it expects. */
 export type Json = any
 
-export interface Answer { status: number, headers: Headers, body: Json }
+export interface TestResponse { status: number, headers: Headers, body: Json }
 export interface RequestOptions { token?: string | undefined, body?: unknown, headers?: Record<string, string> }
 
-/** The statement of CONTRACT.md, section 6: the table as an earlier system left it. */
+/** The statement of CONTRACT, section 6: the table of an earlier system. */
 export const usersTable = `CREATE TABLE users (
   id SERIAL PRIMARY KEY,
   phone_number VARCHAR(20) UNIQUE NOT NULL,
@@ -37,11 +37,11 @@ const required = (name: string) => {
 }
 
 let phones = 0
-/** A number that no other test of this file uses. */
+/** A phone number that no other test of this file uses. */
 export const newPhone = (market: 'kg' | 'us' = 'kg') =>
   market === 'kg' ? `+996555${String(100_000 + phones++)}` : `+1312805${String(1000 + phones++)}`
 
-/** A database of its own for a test, copied from the migrated one or empty; dropped at the end. */
+/** A database for one test, empty or a copy of the migrated one. It is dropped at the end. */
 export async function testDatabase (t: Test, { isEmpty = false } = {}) {
   const adminUrl = required('TEST_POSTGRES_URL')
   const name = `test_${randomBytes(6).toString('hex')}`
@@ -58,10 +58,11 @@ export async function testDatabase (t: Test, { isEmpty = false } = {}) {
     await pool.end()
     await admin(`DROP DATABASE ${name} WITH (FORCE)`)
   })
-  return { url, sql: async (text: string, values: unknown[] = []): Promise<Json[]> => (await pool.query(text, values)).rows as Json[] }
+  const sql = async (text: string, values: unknown[] = []): Promise<Json[]> => (await pool.query(text, values)).rows
+  return { url, sql }
 }
 
-/** A Redis database of its own for a test; emptied at the end. */
+/** A Redis database for one test. It is emptied at the end. */
 export async function testRedis (t: Test) {
   const url = required('TEST_REDIS_URL')
   const counter = new Redis(url)
@@ -75,7 +76,7 @@ export async function testRedis (t: Test) {
   return { url: `${url}/${index}`, redis }
 }
 
-/** The environment of production, with secrets of its own. */
+/** An environment of production, with random secrets. */
 export const productionEnv = (databaseUrl: string, redisUrl: string): Record<string, string> => ({
   NODE_ENV: 'production',
   HOST: '127.0.0.1',
@@ -87,7 +88,7 @@ export const productionEnv = (databaseUrl: string, redisUrl: string): Record<str
   REDIS_URL: redisUrl,
   JWT_SECRET: randomBytes(32).toString('base64'),
   CODE_SECRET: randomBytes(32).toString('base64'),
-  // One client IP, a few users and a few number blocks stand for all clients of a test; the limits have tests of their own.
+  // All clients of a test share one client IP, a few users and a few number blocks. The limits have tests of their own.
   RATE_LIMIT_IP_MAX: '1000000',
   RATE_LIMIT_IP_GUESSES_PER_HOUR: '1000000',
   RATE_LIMIT_USER_MAX: '1000000',
@@ -99,10 +100,12 @@ export const productionEnv = (databaseUrl: string, redisUrl: string): Record<str
   SMS_WEBHOOK_SECRET: `whsec_${randomBytes(24).toString('base64')}`
 })
 
-/** A client of a running service that speaks as apps do, and remembers what must not stand in a log. */
+/** A client of a running service that sends what apps send, and collects what must not appear in a log. */
 export function client (url: string, sms: SmsMessage[]) {
   const confidential = new Set<string>()
-  const request = async (method: string, path: string, { token, body, headers = {} }: RequestOptions = {}): Promise<Answer> => {
+  const request = async (
+    method: string, path: string, { token, body, headers = {} }: RequestOptions = {}
+  ): Promise<TestResponse> => {
     const response = await fetch(url + path, {
       method,
       headers: {
@@ -113,9 +116,9 @@ export function client (url: string, sms: SmsMessage[]) {
       ...(body !== undefined && { body: typeof body === 'string' ? body : JSON.stringify(body) })
     })
     const text = await response.text()
-    const answer = { status: response.status, headers: response.headers, body: text && JSON.parse(text) as Json }
-    if (answer.body?.access_token) confidential.add(answer.body.access_token)
-    return answer
+    const json = text && JSON.parse(text) as Json
+    if (json?.access_token) confidential.add(json.access_token)
+    return { status: response.status, headers: response.headers, body: json }
   }
   /** The code in the newest message to a number. */
   const codeOf = (phone: string) => {
@@ -128,7 +131,8 @@ export function client (url: string, sms: SmsMessage[]) {
     confidential.add(phone)
     return request('POST', '/api/v1/auth/send-verification', { body: { phone, ...more } })
   }
-  const verify = (phone: string, code: string) => request('POST', '/api/v1/auth/verify-code', { body: { phone, verification_code: code } })
+  const verify = (phone: string, code: string) =>
+    request('POST', '/api/v1/auth/verify-code', { body: { phone, verification_code: code } })
   return {
     url,
     confidential,
@@ -136,43 +140,51 @@ export function client (url: string, sms: SmsMessage[]) {
     codeOf,
     send,
     verify,
-    /** Signs in as an app does; throws where that does not succeed. */
+    /** Signs in as an app does. Throws if that fails. */
     async login (phone: string): Promise<{ token: string, user: Json, body: Json }> {
       const sent = await send(phone)
-      if (sent.status !== 200) throw new Error(`send-verification answered ${sent.status} ${sent.body.code}`)
+      if (sent.status !== 200) throw new Error(`send-verification responded ${sent.status} ${sent.body.code}`)
       const { status, body } = await verify(phone, codeOf(phone))
-      if (status !== 200) throw new Error(`verify-code answered ${status} ${body.code}`)
+      if (status !== 200) throw new Error(`verify-code responded ${status} ${body.code}`)
       return { token: body.access_token, user: body.user, body }
     }
   }
 }
 
-/** Throws where a log shows something confidential; a code counts only where it stands alone, as digits are everywhere. */
+/** Throws if a log shows something confidential. Six digits count only if no other word character is next to them. */
 export function checkLog (log: string, confidential: Iterable<string>) {
   for (const secret of confidential) {
-    const found = /^\d{6}$/.test(secret) ? new RegExp(`(?<![\\w.-])${secret}(?![\\w.-])`).test(log) : log.includes(secret.replace(/^\+/, ''))
-    if (found) throw new Error(`a ${/^\+?\d+$/.test(secret) ? 'number or code' : 'token or secret'} stands in the log`)
+    const isFound = /^\d{6}$/.test(secret)
+      ? new RegExp(`(?<![\\w.-])${secret}(?![\\w.-])`).test(log)
+      : log.includes(secret.replace(/^\+/, ''))
+    if (isFound) throw new Error(`the log shows a ${/^\+?\d+$/.test(secret) ? 'number or code' : 'token or secret'}`)
   }
 }
 
 export type Service = Awaited<ReturnType<typeof testService>>
 
 interface ServiceOptions {
-  /** Over the environment of production. */
+  /** Overrides variables of productionEnv. */
   env?: Record<string, string>
   overrides?: Overrides
   database?: Awaited<ReturnType<typeof testDatabase>>
   redis?: Awaited<ReturnType<typeof testRedis>>
 }
 
-/** Opens all connections of the pool one by one: so many at once would take a busy machine longer than the service waits for one. */
+/**
+ * Opens all connections of the pool one by one: on a busy machine, opening all at once takes longer than the service
+ * waits.
+ */
 export async function openConnections ({ app: { db: { pool } } }: Service) {
   const clients = []
   while (clients.length < pool.options.max) clients.push(await pool.connect())
   for (const client of clients) client.release()
 }
 
-/** The whole service on real stores, listening on 127.0.0.1; closed at the end, and its log searched for secrets. */
+/**
+ * Starts the whole service on real stores and on 127.0.0.1. At the end it is closed, and its log is searched for
+ * secrets.
+ */
 export async function testService (t: Test, options: ServiceOptions = {}) {
   const database = options.database ?? await testDatabase(t)
   const { url: redisUrl, redis } = options.redis ?? await testRedis(t)

@@ -2,13 +2,13 @@ import { once } from 'node:events'
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
-import { problemOf } from '../helpers/answers.js'
+import { problemOf } from '../helpers/responses.js'
 import { holdLock } from '../helpers/locks.js'
 import { samples } from '../helpers/samples.js'
 import { until } from '../helpers/server-process.js'
 import { startRedis } from '../helpers/servers.js'
 import {
-  newPhone, testDatabase, testRedis, testService, type Answer, type Json, type Service
+  newPhone, testDatabase, testRedis, testService, type TestResponse, type Json, type Service
 } from '../helpers/service.js'
 
 const limit = 20
@@ -16,7 +16,7 @@ const me = '/api/v1/users/me'
 const base = '/api/v1/profile/addresses'
 const address = { title: 'Home', full_address: 'Chuy 1' }
 const times = <T>(count: number, make: (index: number) => T) => Array.from({ length: count }, (_, index) => make(index))
-const statusesOf = (responses: Answer[]) => [...new Set(responses.map(({ status }) => status))].sort()
+const statusesOf = (responses: TestResponse[]) => [...new Set(responses.map(({ status }) => status))].sort()
 
 /** Opens requests that announce a body but do not send it, each on its own connection. */
 function opener (t: Test, { url }: Service, token: string) {
@@ -239,7 +239,7 @@ t.test('a row that another system has locked delays only its user', async (t) =>
     () => service.request('POST', base, { token, body: address }),
     () => service.request('POST', '/auth/logout', { token }),
     () => service.request('DELETE', me, { token })
-  ][n % 4]?.() as Promise<Answer>))
+  ][n % 4]?.() as Promise<TestResponse>))
   await lock.isAwaited()
 
   const { request } = service

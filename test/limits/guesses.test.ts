@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import {
   guessLimit, memoryGuessStore, redisGuessStore, type GuessOutcome, type GuessStore
 } from '../../src/limits/guesses.js'
-import { problemOf, wrongCode } from '../helpers/answers.js'
+import { problemOf, wrongCode } from '../helpers/responses.js'
 import { newPhone, testDatabase, testRedis, testService, type Service } from '../helpers/service.js'
 
 const start = Date.UTC(2026, 0, 1)

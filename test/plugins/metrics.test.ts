@@ -8,23 +8,29 @@ import { head, rawRequest } from '../helpers/raw.js'
 import { samples } from '../helpers/samples.js'
 import { listening, logLines, smsWebhook, startProcess, until } from '../helpers/server-process.js'
 import { startRedis } from '../helpers/servers.js'
-import { checkLog, newPhone, productionEnv, testDatabase, testRedis, testService, type Service } from '../helpers/service.js'
+import {
+  checkLog, newPhone, productionEnv, testDatabase, testRedis, testService, type Service
+} from '../helpers/service.js'
 
-/** Metrics are on; what is built and not served by serve() listens nowhere for them. */
+/** Turns metrics on. An app that is built without serve() opens no listener for them. */
 const on = { METRICS_PORT: '9464' }
 const read = async ({ app }: Service) => samples(await app.metrics.metrics())
 const requests = 'phone_auth_http_request_seconds_count'
 
-t.test('requests are counted by route, method and status, and what anybody can make up makes no series', async (t) => {
+t.test('requests are counted by route, method and status; unknown paths and methods are one series', async (t) => {
   const service = await testService(t, { env: on })
   const { token } = await service.login(newPhone())
-  for (let round = 0; round < 3; round++) await service.request('GET', `/auth/verify-token/orders/${round}?q=${round}`, { token })
+  for (let round = 0; round < 3; round++) {
+    await service.request('GET', `/auth/verify-token/orders/${round}?q=${round}`, { token })
+  }
   await service.request('GET', '/auth/verify-token')
   for (const path of ['/nowhere', '/a/b', '/api/v1/users/17']) await service.request('GET', path)
   await service.request('GET', '/api/v1/profile/addresses/77', { token })
   for (const method of ['PROPFIND', 'MKCOL', 'LOCK']) await rawRequest(service.url, head(`${method} /auth/markets`))
   const metrics = await read(service)
-  const counted = Object.fromEntries([...metrics].filter(([name]) => name.startsWith(requests)).map(([name, value]) => [name.slice(requests.length), value]))
+  const counted = Object.fromEntries([...metrics].filter(([name]) => name.startsWith(requests)).map(
+    ([name, value]) => [name.slice(requests.length), value]
+  ))
   t.strictSame(counted, {
     '{route="/api/v1/auth/send-verification",method="POST",status="200"}': 1,
     '{route="/api/v1/auth/verify-code",method="POST",status="200"}': 1,
@@ -36,12 +42,14 @@ t.test('requests are counted by route, method and status, and what anybody can m
   })
 })
 
-t.test('a histogram adds up: buckets grow to the count, the sum is the time taken', async (t) => {
+t.test('the buckets of a histogram grow to its count, and its sum is the time taken', async (t) => {
   const service = await testService(t, { env: on })
   for (let round = 0; round < 5; round++) await service.request('GET', '/auth/markets')
   const metrics = await read(service)
   const labels = 'route="/auth/markets",method="GET",status="200"'
-  const buckets = [...metrics].filter(([name]) => name.startsWith(`phone_auth_http_request_seconds_bucket{${labels},le=`)).map(([, value]) => value)
+  const buckets = [...metrics].filter(
+    ([name]) => name.startsWith(`phone_auth_http_request_seconds_bucket{${labels},le=`)
+  ).map(([, value]) => value)
   t.equal(buckets.length, 14)
   t.strictSame(buckets, [...buckets].sort((a, b) => a - b))
   t.equal(metrics.get(`phone_auth_http_request_seconds_bucket{${labels},le="+Inf"}`), 5)
@@ -50,9 +58,11 @@ t.test('a histogram adds up: buckets grow to the count, the sum is the time take
   t.ok(sum > 0 && sum < 60)
 })
 
-/** The counts of one metric by its labels, those of 0 left out. */
+/** The values of one metric by its labels, without those that are 0. */
 const of = (metrics: Map<string, number>, metric: string) =>
-  Object.fromEntries([...metrics].filter(([name, value]) => name.startsWith(`${metric}{`) && value > 0).map(([name, value]) => [name.slice(metric.length), value]))
+  Object.fromEntries([...metrics].filter(
+    ([name, value]) => name.startsWith(`${metric}{`) && value > 0
+  ).map(([name, value]) => [name.slice(metric.length), value]))
 
 t.test('codes are counted as sent, verified or refused, by reason and market', async (t) => {
   const start = Date.now()
@@ -92,16 +102,17 @@ t.test('codes are counted as sent, verified or refused, by reason and market', a
   })
 })
 
-t.test('a login that has to wait for the clock is refused by a reason like any other', async (t) => {
+t.test('a login that has to wait for the clock counts as rate_limited', async (t) => {
   const phone = newPhone('us')
   const service = await testService(t, { env: on })
-  await service.sql("INSERT INTO users (phone_number, is_active, last_login) VALUES ($1, FALSE, (now() AT TIME ZONE 'utc') + interval '45 seconds')", [phone])
+  await service.sql(`INSERT INTO users (phone_number, is_active, last_login)
+    VALUES ($1, FALSE, (now() AT TIME ZONE 'utc') + interval '45 seconds')`, [phone])
   await service.send(phone)
   t.match(await service.verify(phone, service.codeOf(phone)), { status: 429, body: { code: 'rate_limited' } })
   t.strictSame(of(await read(service), 'phone_auth_refused_total'), { '{reason="rate_limited",market="us"}': 1 })
 })
 
-t.test('each decision of the pumping guard is counted, and is a refusal where it is enforced', async (t) => {
+t.test('each decision of the pumping guard is counted, and an enforced one also as a refusal', async (t) => {
   const guard = { SMS_GUARD_BLOCK_SENDS: '1', SMS_GUARD_MIN_VERIFIED_PERCENT: '100' }
   for (const [mode, refused] of [['enforce', { '{reason="sms_guard",market="kg"}': 1 }], ['observe', {}]] as const) {
     const service = await testService(t, { env: { ...on, ...guard, SMS_GUARD: mode } })
@@ -113,12 +124,14 @@ t.test('each decision of the pumping guard is counted, and is a refusal where it
   }
 })
 
-t.test('every counter of sends and refusals begins at 0 for every label, so that the first event shows', async (t) => {
+t.test('every counter of sends and refusals begins at 0 for every label value', async (t) => {
   const service = await testService(t, { env: on })
   const metrics = await read(service)
   const series = (metric: string) => [...metrics].filter(([name]) => name.startsWith(`${metric}{`))
   for (const [metric, count] of [
-    ['phone_auth_codes_sent_total', 2], ['phone_auth_codes_verified_total', 2], ['phone_auth_refused_total', 24], ['phone_auth_sms_guard_total', 16]
+    ['phone_auth_codes_sent_total', 2], [
+      'phone_auth_codes_verified_total', 2
+    ], ['phone_auth_refused_total', 24], ['phone_auth_sms_guard_total', 16]
   ] as const) {
     t.equal(series(metric).length, count, metric)
     t.ok(series(metric).every(([, value]) => value === 0), metric)
@@ -126,14 +139,16 @@ t.test('every counter of sends and refusals begins at 0 for every label, so that
   t.equal(metrics.get('phone_auth_sms_guard_total{scope="daily",market="us",mode="enforce"}'), 0)
 })
 
-t.test('build_info names the version of package.json and of Node', async (t) => {
+t.test('build_info has the version of package.json and of Node', async (t) => {
   const service = await testService(t)
   const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
 
-  t.strictSame(of(await read(service), 'phone_auth_build_info'), { [`{version="${version}",node="${process.version}"}`]: 1 })
+  t.strictSame(
+    of(await read(service), 'phone_auth_build_info'), { [`{version="${version}",node="${process.version}"}`]: 1 }
+  )
 })
 
-t.test('internal errors are counted from 0, and nothing else is one', async (t) => {
+t.test('only responses of 500 count as internal errors, from 0', async (t) => {
   let isBroken = false
   const newNonce = () => {
     if (isBroken) throw new Error('a bug')
@@ -151,7 +166,7 @@ t.test('internal errors are counted from 0, and nothing else is one', async (t) 
   t.equal(await counted(), 1)
 })
 
-t.test('the active check is counted by statements, and the pool and both stores show their state', async (t) => {
+t.test('metrics count the statements of the active check and show the state of the pool and both stores', async (t) => {
   const server = await startRedis()
   t.teardown(() => server.stop())
   const { redis } = await testRedis(t)
@@ -183,7 +198,7 @@ t.test('no metric shows a number, a code, an id or a token', async (t) => {
   t.notMatch(text, /\+?\d{7,}"/)
 })
 
-t.test('every metric has a name and a type that promtool takes, and docs/operations.md lists all of ours', async (t) => {
+t.test('every metric has a valid name and type, and docs/operations.md lists all metrics of the service', async (t) => {
   const service = await testService(t, { env: on })
   const metrics = await service.app.metrics.getMetricsAsJSON()
   for (const { name, type, help } of metrics) {
@@ -191,57 +206,67 @@ t.test('every metric has a name and a type that promtool takes, and docs/operati
     t.match(name, /^[a-z][a-z0-9_]*$/)
     t.ok(help)
   }
-  const told = readFileSync('docs/operations.md', 'utf8').split('\n').filter((line) => line.startsWith('| `phone_auth_'))
-    .flatMap((line) => [...(line.split('|')[1] as string).matchAll(/`(…?)(\w+)`/g)].map(([, isSuffix, name]) => isSuffix ? `phone_auth_database_connections${name}` : name))
-  t.strictSame(told.sort(), metrics.map(({ name }) => name).filter((name) => name.startsWith('phone_auth_')).sort())
+  const documented = readFileSync('docs/operations.md', 'utf8').split('\n').filter((line) => line.startsWith('| `phone_auth_'))
+    .flatMap((line) => [...(line.split('|')[1] as string).matchAll(/`(…?)(\w+)`/g)]
+      .map(([, isSuffix, name]) => isSuffix ? `phone_auth_database_connections${name}` : name))
+  const own = metrics.map(({ name }) => name).filter((name) => name.startsWith('phone_auth_'))
+  t.strictSame(documented.sort(), own.sort())
   t.ok(metrics.some(({ name }) => name === 'nodejs_eventloop_lag_p99_seconds'))
   t.ok(metrics.some(({ name }) => name === 'process_resident_memory_bytes'))
 })
 
-t.test('without METRICS_PORT no request is measured', async (t) => {
+t.test('no request is measured with METRICS_PORT=0', async (t) => {
   const service = await testService(t)
   await service.request('GET', '/auth/markets')
   t.notMatch(await service.app.metrics.metrics(), /phone_auth_http_request_seconds|process_/)
 })
 
-/** A server in production; tells where its metrics are. */
+/** Starts a server in production. Returns the server and the URL of its metrics. */
 async function startServer (t: Test, env: Record<string, string> = {}) {
-  const [database, redis, webhook, metricsPort] = [await testDatabase(t), await testRedis(t), await smsWebhook(t), await freePort()]
+  const [database, redis, webhook] = [await testDatabase(t), await testRedis(t), await smsWebhook(t)]
+  const metricsPort = await freePort()
   const server = startProcess(t, 'server', {
-    env: { ...productionEnv(database.url, redis.url), SMS_WEBHOOK_URL: webhook.url, METRICS_PORT: String(metricsPort), ...env }
+    env: {
+      ...productionEnv(database.url, redis.url),
+      SMS_WEBHOOK_URL: webhook.url,
+      METRICS_PORT: String(metricsPort),
+      ...env
+    }
   })
   return { server, metricsUrl: `http://127.0.0.1:${metricsPort}` }
 }
 
-t.test('metrics have a listener of their own, and are nowhere on that of the service', async (t) => {
+t.test('metrics have a listener of their own and are not on that of the service', async (t) => {
   const { server, metricsUrl } = await startServer(t)
   const url = await listening(server)
-  const answer = await fetch(`${metricsUrl}/metrics?x=1`)
-  t.equal(answer.status, 200)
-  t.equal(answer.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8')
-  t.match(await answer.text(), /^phone_auth_database_connections_max 10$/m)
+  const response = await fetch(`${metricsUrl}/metrics?x=1`)
+  t.equal(response.status, 200)
+  t.equal(response.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8')
+  t.match(await response.text(), /^phone_auth_database_connections_max 10$/m)
   for (const path of ['/', '/metrics/', '/health/live']) t.equal((await fetch(metricsUrl + path)).status, 404)
   t.equal((await fetch(`${metricsUrl}/metrics`, { method: 'POST' })).status, 404)
   t.equal((await fetch(`${url}/metrics`)).status, 404)
 })
 
-t.test('a METRICS_PORT in use is told in one line and ends with 1, with workers or without', async (t) => {
+t.test('a METRICS_PORT in use ends the process with 1 and one line, with and without workers', async (t) => {
   const taken = createServer().listen(0, '127.0.0.1')
   t.teardown(() => taken.close())
   await once(taken, 'listening')
+  const { port } = taken.address() as AddressInfo
   for (const WEB_CONCURRENCY of ['1', '2']) {
-    const { server } = await startServer(t, { WEB_CONCURRENCY, METRICS_PORT: String((taken.address() as AddressInfo).port) })
+    const { server } = await startServer(t, { WEB_CONCURRENCY, METRICS_PORT: String(port) })
     const { code, stderr } = await server.closed
     t.equal(code, 1)
     t.match(stderr, /^phone-auth: METRICS_PORT .*\n$/)
   }
 })
 
-t.test('of several workers the metrics are the sum; while one of them does not answer there are none', async (t) => {
+t.test('the metrics of several workers are their sum, and 503 while a worker does not respond', async (t) => {
   const { server, metricsUrl } = await startServer(t, { WEB_CONCURRENCY: '2' })
   const url = await listening(server)
   let asked = 0
-  const workers = () => [...new Set(logLines(server.stdout).filter(({ event }) => event === 'answer').map(({ pid }) => pid as number))]
+  const workers = () => [...new Set(logLines(server.stdout)
+    .filter(({ event }) => event === 'answer').map(({ pid }) => pid as number))]
   await until(async () => {
     asked++
     await (await fetch(`${url}/health/live`, { headers: { connection: 'close' } })).text()

@@ -4,7 +4,7 @@ import { productionEnv, testDatabase, testRedis } from '../helpers/service.js'
 
 t.test('warnings of pg and of Node are lines of the log', async (t) => {
   const [{ url }, { url: redisUrl }] = [await testDatabase(t), await testRedis(t)]
-  // One comes as soon as the service listens to warnings, which is before it has a log, and one on a signal.
+  // Emits one warning as soon as the service listens to warnings, before it has a log, and one on a signal.
   const warning = 'data:text/javascript,' + encodeURIComponent(`
     const warn = (text) => process.nextTick(() => process.emitWarning(text))
     process.on('newListener', (event) => { if (event === 'warning') warn('an early one') })

@@ -3,17 +3,17 @@ import t, { type Test } from 'tap'
 import type { Overrides } from '../../src/app.js'
 import { SmsRefused } from '../../src/messages/index.js'
 import { secretPicker } from '../../src/redis/code-secrets.js'
-import { wrongCode } from '../helpers/answers.js'
+import { wrongCode } from '../helpers/responses.js'
 import { newPhone, testDatabase, testRedis, testService } from '../helpers/service.js'
 
 const [first, second] = [randomBytes(32).toString('base64'), randomBytes(32).toString('base64')]
 
-/** Returns what starts a replica; all of them share their stores. */
+/** Returns the function that starts a replica. All replicas share their stores. */
 async function replicas (t: Test, shared: Record<string, string> = {}) {
   const stores = { database: await testDatabase(t), redis: await testRedis(t) }
   return {
     ...stores.redis,
-    /** A replica with one CODE_SECRET and maybe the one before. */
+    /** Starts a replica with a CODE_SECRET and, if given, the previous one. */
     start: (current: string, previous?: string, overrides: Overrides = {}) => testService(t, {
       ...stores,
       env: { ...shared, CODE_SECRET: current, ...(previous && { CODE_SECRET_PREVIOUS: previous }) },
@@ -22,7 +22,7 @@ async function replicas (t: Test, shared: Record<string, string> = {}) {
   }
 }
 
-t.test('without a previous secret nothing is asked of the store', async (t) => {
+t.test('without a previous secret the store is not read', async (t) => {
   const pick = secretPicker({ codeSecret: first }, async () => { throw new Error('asked') })
 
   t.equal(await pick((secret) => secret), first)
@@ -41,7 +41,7 @@ t.test('a code made under the previous secret signs in, and is forgotten without
   t.equal((await forgetful.verify(another, before.codeOf(another))).body.code, 'invalid_code')
 })
 
-t.test('a resend of a code of the previous secret brings the same code', async (t) => {
+t.test('a resend of a code made under the previous secret sends the same code', async (t) => {
   let now = Date.now()
   const { start } = await replicas(t)
   const overrides = { clock: () => now }
@@ -55,7 +55,7 @@ t.test('a resend of a code of the previous secret brings the same code', async (
   t.equal((await rotated.verify(phone, rotated.codeOf(phone))).status, 200)
 })
 
-t.test('in the middle of a rotation every replica accepts the codes of every other one', async (t) => {
+t.test('during a rotation every replica accepts the codes of every other replica', async (t) => {
   const { start } = await replicas(t)
   const [announced, swapped] = [await start(first, second), await start(second, first)]
   for (const [sender, verifier] of [[announced, swapped], [swapped, announced]] as const) {
@@ -66,7 +66,7 @@ t.test('in the middle of a rotation every replica accepts the codes of every oth
   }
 })
 
-t.test('deletion of an account removes a code of either secret', async (t) => {
+t.test('the deletion of an account removes a code made under either secret', async (t) => {
   const { start } = await replicas(t)
   const [before, rotated] = [await start(first), await start(second, first)]
   const phone = newPhone()
@@ -91,14 +91,16 @@ t.test('wrong guesses, requests and messages that were counted under the previou
     const phone = newPhone()
     await before.send(phone)
     await before.verify(phone, wrongCode(before.codeOf(phone)))
-    for (let guesses = 1; guesses < 5 && limit.startsWith('sends'); guesses++) await before.verify(phone, wrongCode(before.codeOf(phone)))
+    for (let guesses = 1; guesses < 5 && limit.startsWith('sends'); guesses++) {
+      await before.verify(phone, wrongCode(before.codeOf(phone)))
+    }
 
     const next = limit.startsWith('sends') ? phone : limit.endsWith('block') ? `${phone.slice(0, -4)}0000` : newPhone()
     t.equal((await rotated.send(next)).body.code, isReached, limit)
   }
 })
 
-t.test('the wrong guesses of a client IP still count', async (t) => {
+t.test('the wrong guesses of a client IP under the previous secret still count', async (t) => {
   const { start } = await replicas(t, { RATE_LIMIT_IP_GUESSES_PER_HOUR: '1' })
   const [before, rotated] = [await start(first), await start(second, first)]
   const phone = newPhone()
@@ -108,7 +110,7 @@ t.test('the wrong guesses of a client IP still count', async (t) => {
   t.equal((await rotated.verify(phone, before.codeOf(phone))).body.code, 'rate_limited')
 })
 
-t.test('a refused message gives back what it took, whichever secret it counts under', async (t) => {
+t.test('a refused message is uncounted under either secret', async (t) => {
   const { start, redis } = await replicas(t, { SMS_MARKET_DAILY_MAX: '2' })
   const before = await start(first)
   const rotated = await start(second, first, { sms: async () => { throw new SmsRefused('no') } })
@@ -120,8 +122,10 @@ t.test('a refused message gives back what it took, whichever secret it counts un
   t.strictSame(await kept(), ['1'])
 })
 
-t.test('a service without Redis takes a previous secret too', async (t) => {
-  const service = await testService(t, { env: { NODE_ENV: 'development', REDIS_URL: '', CODE_SECRET: second, CODE_SECRET_PREVIOUS: first } })
+t.test('a service without Redis accepts a previous secret', async (t) => {
+  const service = await testService(t, {
+    env: { NODE_ENV: 'development', REDIS_URL: '', CODE_SECRET: second, CODE_SECRET_PREVIOUS: first }
+  })
 
   t.ok((await service.login(newPhone())).token)
 })

@@ -1,9 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { SmsRefused } from '../../src/messages/index.js'
-import { wrongCode } from '../helpers/answers.js'
+import { wrongCode } from '../helpers/responses.js'
 import { monitoredRedis } from '../helpers/monitor.js'
-import { newPhone, testService, type Answer, type Service } from '../helpers/service.js'
+import { newPhone, testService, type TestResponse, type Service } from '../helpers/service.js'
 
 const states = ['known', 'inactive', 'unverified', 'deleted', 'unknown'] as const
 
@@ -36,7 +36,7 @@ function statements (app: FastifyInstance) {
 }
 
 /** The parts of a response that a client sees, without the number and what differs between any two responses. */
-function seenByClient ({ status, headers, body }: Answer) {
+function seenByClient ({ status, headers, body }: TestResponse) {
   const { phone_number: phone, request_id: id, ...rest } = body
   const counting = ['date', 'x-request-id', 'ratelimit-remaining', 'ratelimit-reset']
   return {
@@ -76,7 +76,7 @@ async function watchedService (t: Test, env: Record<string, string> = {}) {
       await service.redis.del(await service.redis.keys('phone-auth:code:*'))
       await commands()
     },
-    async isAlike (t: Test, act: (phone: string) => Promise<Answer>, expected: object) {
+    async isAlike (t: Test, act: (phone: string) => Promise<TestResponse>, expected: object) {
       const seen: Record<string, unknown> = {}
       for (const state of states) {
         const response = seenByClient(await act(phones[state]))

@@ -4,7 +4,7 @@ import { connect } from 'node:net'
 import t, { type Test } from 'tap'
 import { Compile } from 'typebox/compile'
 import { ProblemSchema } from '../../src/http/problems.js'
-import { raw, type RawAnswer } from '../helpers/raw.js'
+import { raw, type RawResponse } from '../helpers/raw.js'
 import { newPhone, testService, type Service } from '../helpers/service.js'
 
 const problemDetails = Compile(ProblemSchema)
@@ -16,7 +16,7 @@ const codes = ['bad_request', 'invalid_code', 'token_missing', 'invalid_token', 
   'too_many_sends', 'rate_limited']
 
 /** The reason why a response is not a problem of CONTRACT.md. Undefined if it is one. */
-function flaw (response: RawAnswer | undefined, status: number, code: string, isHead = false): string | undefined {
+function flaw (response: RawResponse | undefined, status: number, code: string, isHead = false): string | undefined {
   if (response?.status !== status) return `responded ${response?.status ?? 'nothing'} ${response?.text ?? ''}`
   if (!/^application\/problem\+json(?:; charset=utf-8)?$/.test(response.headers['content-type'] ?? '')) {
     return `is ${response.headers['content-type']}`
@@ -34,7 +34,7 @@ function flaw (response: RawAnswer | undefined, status: number, code: string, is
   return undefined
 }
 
-const isProblem = (t: Test, response: RawAnswer | undefined, status: number, code: string, attack: string) =>
+const isProblem = (t: Test, response: RawResponse | undefined, status: number, code: string, attack: string) =>
   t.equal(flaw(response, status, code), undefined, attack)
 
 interface Parts { method?: string, path?: string, headers?: string[], body?: string | Buffer, version?: string }
@@ -542,7 +542,7 @@ const preflight = (path: string, from = origin) => bytes({
     'Access-Control-Request-Headers: authorization,content-type', 'X-Request-Id: from-a-browser'
   ]
 })
-const corsHeaders = (response: RawAnswer | undefined) =>
+const corsHeaders = (response: RawResponse | undefined) =>
   Object.keys(response?.headers ?? {}).filter((name) => name.startsWith('access-control-'))
 
 t.test('without CORS_ORIGINS no response has CORS headers', async (t) => {
@@ -593,7 +593,7 @@ t.test('CORS_ORIGINS allows only these origins, also for errors and preflights',
     t.match(response?.headers.vary, /Origin/, status)
     t.strictSame(response?.headers['access-control-expose-headers']?.split(', '), exposed, status)
   }
-  let limited: RawAnswer | undefined
+  let limited: RawResponse | undefined
   for (let i = 0; i < 45 && limited?.status !== 429; i++) limited = await raw(service, post('{}', [json, ...from]))
   t.equal(limited?.status, 429)
   for (const name of ['retry-after', 'ratelimit-limit', 'ratelimit-remaining', 'ratelimit-reset']) {

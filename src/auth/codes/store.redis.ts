@@ -1,5 +1,5 @@
 import type { Redis } from '../../redis/connect.js'
-import { answerOf, redisScript } from '../../redis/script.js'
+import { replyOf, redisScript } from '../../redis/script.js'
 import {
   dayMs, hourMs, maxLifeMs, minLeftMs, sendsCeiling, type CodeLimits, type CodeStore, type Issued
 } from './store.js'
@@ -156,7 +156,7 @@ export function redisCodeStore (redis: Redis, limits: CodeLimits): CodeStore {
   }
 
   return {
-    has: async (key) => await answerOf(redis.exists(`code:${key}`)) > 0,
+    has: async (key) => await replyOf(redis.exists(`code:${key}`)) > 0,
 
     async issue (key, { nonce, digest, client = '' }, now, isTest = false) {
       const [status, ...reply] = await scripts.issue(key, now, nonce, digest, ttlMs, resendMs, sendsPerHour,
@@ -186,7 +186,7 @@ export function redisCodeStore (redis: Redis, limits: CodeLimits): CodeStore {
     },
 
     async deleteCode (key) {
-      await answerOf(redis.hdel(`code:${key}`, ...codeFields))
+      await replyOf(redis.hdel(`code:${key}`, ...codeFields))
     }
   }
 }

@@ -1,5 +1,5 @@
 import type { Redis } from '../../redis/connect.js'
-import { answerOf, redisScript } from '../../redis/script.js'
+import { replyOf, redisScript } from '../../redis/script.js'
 
 /** Times in seconds since the epoch: every session that started at or before one of them is over. 0 means none. */
 export interface Revocation {
@@ -34,7 +34,7 @@ export function redisRevocations (redis: Redis, ttlSeconds: number): Revocations
       await runRevoke(`logout:${userId}`, lastLogin, ttlSeconds)
     },
     async revokedUntil (userId) {
-      const [until, before] = (await answerOf(redis.get(`logout:${userId}`)) ?? '0 0').split(' ')
+      const [until, before] = (await replyOf(redis.get(`logout:${userId}`)) ?? '0 0').split(' ')
       return { until: Number(until), before: Number(before) }
     }
   }

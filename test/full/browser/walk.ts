@@ -8,8 +8,8 @@ import { newPhone } from '../../helpers/service.js'
 import { temporaryFolder } from '../../helpers/servers.js'
 
 /*
- * npm run test:browser: walks through the playground of `npm run dev` in Chromium, as wide as a phone and as a desk, and by
- * keyboard alone. Screenshots of each step are kept in build/screenshots.
+ * npm run test:browser: walks through the playground of `npm run dev` in Chromium, in the widths of a phone and of a
+ * desktop, and by keyboard alone. Screenshots of each step are kept in build/screenshots.
  */
 const screenshots = 'build/screenshots'
 
@@ -21,7 +21,7 @@ function browserBinary (): string {
   throw new Error('the walk needs chromium in PATH: apt-get install chromium')
 }
 
-/** How a person works the page: by pointer, or by Tab and the keys alone. */
+/** How a person uses the page: by pointer, or by keyboard alone. */
 interface Hands {
   fill (selector: string, text: string): Promise<void>
   press (selector: string): Promise<void>
@@ -54,37 +54,48 @@ function byKeyboard (page: Page): Hands {
   }
 }
 
-/** A page that notes what it may not do: complain, or speak to another origin. */
+/** Opens a page that records what must not happen: console errors and warnings, and requests to other origins. */
 async function watchedPage (browser: Browser, url: string, options: Parameters<Browser['newPage']>[0]) {
   const page = await browser.newPage({ locale: 'en-US', ...options })
   page.setDefaultTimeout(10_000)
   const complaints: string[] = []
   const strangers: string[] = []
-  page.on('console', (message) => { if (['error', 'warning'].includes(message.type())) complaints.push(message.text()) })
+  page.on(
+    'console', (message) => { if (['error', 'warning'].includes(message.type())) complaints.push(message.text()) }
+  )
   page.on('pageerror', (error) => { complaints.push(error.message) })
-  page.on('request', (request) => { if (new URL(request.url()).origin !== url && !request.url().startsWith('data:')) strangers.push(request.url()) })
+  page.on('request', (request) => {
+    if (new URL(request.url()).origin !== url && !request.url().startsWith('data:')) strangers.push(request.url())
+  })
   return { page, complaints, strangers }
 }
 
 const token = (page: Page) => page.evaluate<string | null>("localStorage.getItem('phone-auth.token')")
-/** What stands beside a step. */
+/** The text beside a step. */
 const trace = (page: Page, step: string) => page.locator(`[data-step=${step}] .trace`).innerText()
-/** Waits until the focus is where it helps. */
+/** Waits until an element has the focus. */
 const hasFocus = (page: Page, id: string) => page.locator(`#${id}:focus`).waitFor()
 const isWide = (page: Page) => page.evaluate('document.documentElement.scrollWidth > window.innerWidth')
 
 interface Walk { name: string, width: number, colorScheme: 'light' | 'dark', hands: (page: Page) => Hands }
 
 async function walk (t: Test, browser: Browser, url: string, { name, width, colorScheme, hands }: Walk) {
-  const { page, complaints, strangers } = await watchedPage(browser, url, { viewport: { width, height: 844 }, colorScheme })
+  const { page, complaints, strangers } = await watchedPage(browser, url, {
+    viewport: { width, height: 844 }, colorScheme
+  })
   const { fill, press } = hands(page)
   let steps = 0
-  /** Looks at the page as it is now: kept as a picture, held against axe's rules, and not wider than the screen. */
+  /**
+   * Checks the current page: takes a screenshot, applies axe's rules, and asserts that the page is not wider than the
+   * screen.
+   */
   const look = async (step: string) => {
     await page.screenshot({ path: join(screenshots, `${name}-${++steps}-${step}.png`), fullPage: true })
     await page.evaluate(axe.source)
     const { violations, passes } = await page.evaluate<axe.AxeResults>('axe.run()')
-    t.strictSame(violations.map(({ id, nodes }) => [id, ...nodes.map(({ html }) => html)]), [], `${step}: axe finds no violation`)
+    t.strictSame(
+      violations.map(({ id, nodes }) => [id, ...nodes.map(({ html }) => html)]), [], `${step}: axe finds no violation`
+    )
     t.ok(passes.length > 10)
     t.equal(await isWide(page), false, `${step}: no scrolling sideways`)
   }
@@ -101,13 +112,16 @@ async function walk (t: Test, browser: Browser, url: string, { name, width, colo
   await fill('#phone', phone)
   await press('#number-form button')
   await page.locator('#inbox button').first().waitFor()
-  // The message may be there before the answer is.
+  // The message may arrive before the response.
   await until(async () => (await trace(page, 'number')).includes('Answer 200'))
-  t.match(await trace(page, 'number'), /POST \/api\/v1\/auth\/send-verification[\s\S]*"phone": "\+1312[\s\S]*Answer 200[\s\S]*No row of this number/)
+  t.match(
+    await trace(page, 'number'),
+    /POST \/api\/v1\/auth\/send-verification[\s\S]*"phone": "\+1312[\s\S]*Answer 200[\s\S]*No row of this number/
+  )
   t.equal(await page.locator('#number-form .error').innerText(), '')
   await hasFocus(page, 'code')
   t.equal(await page.getAttribute('#code', 'autocomplete'), 'one-time-code')
-  t.equal(await token(page), null, 'nothing is kept before the login')
+  t.equal(await token(page), null, 'nothing is stored before the login')
   await look('code')
 
   const [code] = /\d{6}/.exec(await page.locator('#inbox [lang]').first().innerText()) as unknown as [string]
@@ -126,7 +140,10 @@ async function walk (t: Test, browser: Browser, url: string, { name, width, colo
   await press('#verify')
   await page.locator('[data-step=token] .trace').waitFor()
   t.match(await trace(page, 'token'), '"valid": true')
-  t.equal(await page.locator('[role=status]').innerText(), 'GET /api/v1/auth/verify-token answered 200.', 'told to who does not see it')
+  t.equal(
+    await page.locator('[role=status]').innerText(), 'GET /api/v1/auth/verify-token answered 200.',
+    'a screen reader announces the response'
+  )
   await look('signed-in')
 
   await fill('#full-name', 'Aigul Asanova')
@@ -157,12 +174,17 @@ async function walk (t: Test, browser: Browser, url: string, { name, width, colo
   await press('#logout')
   await page.locator('[data-step=old] .trace').waitFor()
   await hasFocus(page, 'old-title')
-  t.equal(await token(page), null, 'localStorage holds it no more')
-  t.match(await trace(page, 'old'), /logout[\s\S]*is_active\s+true\s+false[\s\S]*GET \/api\/v1\/users\/me[\s\S]*Answer 401[\s\S]*"code": "invalid_token"/)
+  t.equal(await token(page), null, 'localStorage no longer holds the token')
+  const old = await trace(page, 'old')
+  t.match(old, /logout[\s\S]*is_active\s+true\s+false/)
+  t.match(old, /GET \/api\/v1\/users\/me[\s\S]*Answer 401[\s\S]*"code": "invalid_token"/)
   t.equal(await page.locator('#account-form').isVisible(), false)
   await look('signed-out')
 
-  t.strictSame(complaints.map((text) => /status of (\d+)/.exec(text)?.[1] ?? text), ['422', '401'], 'no complaint but those that were asked for')
+  t.strictSame(
+    complaints.map((text) => /status of (\d+)/.exec(text)?.[1] ?? text), ['422', '401'],
+    'the console shows only the provoked errors'
+  )
   t.strictSame(strangers, [], 'no request to another origin')
   await page.close()
   return phone
@@ -172,10 +194,13 @@ t.test('the playground', { timeout: 110_000 }, async (t) => {
   mkdirSync(screenshots, { recursive: true })
   const { path: cwd, remove } = await temporaryFolder()
   t.teardown(remove)
-  const env = { PORT: '0', METRICS_PORT: '0', DATABASE_URL: undefined, REDIS_URL: undefined, NODE_ENV: undefined, RATE_LIMIT_IP_MAX: '1000', CODE_RESEND_SECONDS: '1' }
+  const unset = { DATABASE_URL: undefined, REDIS_URL: undefined, NODE_ENV: undefined }
+  const env = { PORT: '0', METRICS_PORT: '0', RATE_LIMIT_IP_MAX: '1000', CODE_RESEND_SECONDS: '1', ...unset }
   const dev = startProcess(t, 'dev', { cwd, isGroup: true, env })
   const [, url] = await dev.shows(/listens on (http:\/\/localhost:\d+)\n/) as unknown as [string, string]
-  const browser = await chromium.launch({ executablePath: browserBinary(), args: process.getuid?.() === 0 ? ['--no-sandbox'] : [] })
+  const browser = await chromium.launch({
+    executablePath: browserBinary(), args: process.getuid?.() === 0 ? ['--no-sandbox'] : []
+  })
   t.teardown(() => browser.close())
 
   const walks: Walk[] = [
@@ -183,9 +208,13 @@ t.test('the playground', { timeout: 110_000 }, async (t) => {
     { name: 'desk', width: 1280, colorScheme: 'dark', hands: byPointer },
     { name: 'keyboard', width: 1280, colorScheme: 'light', hands: byKeyboard }
   ]
-  for (const one of walks) await t.test(`${one.name}: ${one.width} pixels, ${one.colorScheme}`, async (t) => { await walk(t, browser, url, one) })
+  for (const one of walks) {
+    await t.test(
+      `${one.name}: ${one.width} pixels, ${one.colorScheme}`, async (t) => { await walk(t, browser, url, one) }
+    )
+  }
 
-  await t.test('an account is deleted, and its token is dead', async (t) => {
+  await t.test('the token of a deleted account is dead', async (t) => {
     const { page } = await watchedPage(browser, url, { viewport: { width: 320, height: 640 }, colorScheme: 'dark' })
     page.on('dialog', (dialog) => dialog.accept())
     await page.goto(url)
@@ -202,7 +231,7 @@ t.test('the playground', { timeout: 110_000 }, async (t) => {
     await page.close()
   })
 
-  await t.test('the pages of /docs try a route with a token, under their policy', async (t) => {
+  await t.test('/docs tries a route with a token under its content security policy', async (t) => {
     const { page, complaints, strangers } = await watchedPage(browser, url, { viewport: { width: 1280, height: 844 } })
     await page.goto(`${url}/docs`)
     await page.click('.btn.authorize')
@@ -211,7 +240,10 @@ t.test('the playground', { timeout: 110_000 }, async (t) => {
     await page.click('.btn-done')
     await page.click('#operations-auth-verifyToken .opblock-summary-control')
     await page.click('#operations-auth-verifyToken .execute')
-    t.match(await page.locator('#operations-auth-verifyToken .live-responses-table').innerText(), /401[\s\S]*"code": "invalid_token"/)
+    t.match(
+      await page.locator('#operations-auth-verifyToken .live-responses-table').innerText(),
+      /401[\s\S]*"code": "invalid_token"/
+    )
     await page.screenshot({ path: join(screenshots, 'docs.png') })
     t.strictSame(complaints.map((text) => /status of (\d+)/.exec(text)?.[1] ?? text), ['401'])
     t.strictSame(strangers, [])

@@ -30,14 +30,14 @@ const environment = {
   PIP_DISABLE_PIP_VERSION_CHECK: '1'
 }
 
-/** Runs a command of a shell in the folder, at low priority; throws with all that it printed where it fails. */
+/** Runs a shell command in the folder, at low priority. Throws with the whole output if the command fails. */
 async function run (command: string, cwd = folder) {
   const child = spawn('nice', ['sh', '-c', command], { cwd, env: environment, stdio: ['ignore', 'pipe', 'pipe'] })
   const [output, errors, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
   if (code !== 0) throw new Error(`${command}\n${output}${errors}`)
 }
 
-/** A virtual environment, with the module that Debian packages on its own. */
+/** Installs the tools, and makes a virtual environment; Debian packages its module separately. */
 async function prepare () {
   program(['mvn'], 'maven')
   program(['javac'], 'default-jdk-headless')
@@ -56,7 +56,7 @@ async function prepare () {
 const commands = /## Typed clients[\s\S]*?```sh\n([\s\S]*?)```/.exec(readFileSync('docs/api.md', 'utf8'))?.[1]?.trim().split('\n') as string[]
 const generate = (part: string) => run(commands.find((command) => command.includes(part)) as string)
 
-/** Compiles with Maven, and returns the command that runs the program. */
+/** Generates a client, compiles the program with Maven, and returns the command that runs the program. */
 async function maven (language: string, source: string, target: string, main: string) {
   await generate(`-g ${language} `)
   cpSync(join(sources, language, 'pom.xml'), join(folder, language, 'pom.xml'))
@@ -66,7 +66,7 @@ async function maven (language: string, source: string, target: string, main: st
   return ['java', '-cp', [join(language, 'target/classes'), classpath].join(delimiter), main]
 }
 
-/** Generates a client, compiles a program with it, and returns the command that runs that. */
+/** For each language: generates a client, compiles a program with it, and returns the command that runs the program. */
 const languages: Record<string, () => Promise<string[]>> = {
   kotlin: () => maven('kotlin', 'Main.kt', 'src/main/kotlin', 'MainKt'),
   java: () => maven('java', 'Main.java', 'src/main/java', 'Main'),
@@ -91,14 +91,14 @@ const languages: Record<string, () => Promise<string[]>> = {
   }
 }
 
-/** The members that may have further values, by their names. */
+/** The names of the members that may have further values. */
 const openMembers = new Set<string>()
 JSON.parse(readFileSync('openapi.json', 'utf8'), (name, schema: Json) => {
   if (schema?.['x-extensible-enum']) openMembers.add(name)
   return schema
 })
 
-/** A response as a later version may give it: other values, a further market, and a further member of each object. */
+/** A possible response of a later version: new values, a further market, and a further member of each object. */
 function ofLaterVersion (value: Json): Json {
   if (Array.isArray(value)) return value.map(ofLaterVersion)
   if (typeof value !== 'object' || value === null) return value
@@ -109,19 +109,19 @@ function ofLaterVersion (value: Json): Json {
   return { ...Object.fromEntries(members), added: 'added' }
 }
 
-/** A later version of the service: passes requests on and changes the responses. */
+/** Starts a later version of the service: it forwards requests and changes the responses. */
 async function laterVersion (t: Test, url: string) {
   const server = createServer(async (request, response) => {
     const { method = '', headers, url: path = '' } = request
     const body = await text(request)
     const { authorization } = headers
-    const answer = await fetch(url + path, {
+    const reply = await fetch(url + path, {
       method,
       headers: { 'content-type': 'application/json', ...(authorization !== undefined && { authorization }) },
       ...(body && { body })
     })
-    response.writeHead(answer.status, { 'content-type': answer.headers.get('content-type') as string })
-    response.end(JSON.stringify(ofLaterVersion(await answer.json())))
+    response.writeHead(reply.status, { 'content-type': reply.headers.get('content-type') as string })
+    response.end(JSON.stringify(ofLaterVersion(await reply.json())))
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
   t.teardown(() => {
@@ -134,12 +134,14 @@ async function laterVersion (t: Test, url: string) {
 t.before(prepare)
 
 for (const [language, compile] of Object.entries(languages)) {
-  t.test(`a ${language} client compiles, signs in and out, and does so with values that were added later`, async (t) => {
+  t.test(`a ${language} client compiles, signs in and out, and works with values of a later version`, async (t) => {
     const [executable, ...args] = await compile() as [string, ...string[]]
     const service = await testService(t)
     /** The lines that the program prints. */
     const walk = async (url: string, phone: string) => {
-      const child = spawn(executable, [...args, url, phone], { cwd: folder, env: environment, stdio: ['pipe', 'pipe', 'pipe'] })
+      const child = spawn(executable, [...args, url, phone], {
+        cwd: folder, env: environment, stdio: ['pipe', 'pipe', 'pipe']
+      })
       const output = Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
       await until(() => child.exitCode !== null || service.sms.some(({ to }) => to === phone), 120)
       if (child.exitCode === null) child.stdin.end(`${service.codeOf(phone)}\n`)
@@ -149,9 +151,15 @@ for (const [language, compile] of Object.entries(languages)) {
     const phones = [newPhone(), newPhone()] as const
 
     t.strictSame(await walk(service.url, phones[0]),
-      [`kg,us en kg true ${phones[0]} kg null`, 'invalid_code 4', 'Home Office 12 null true 1', 'not_found', 'true', 'invalid_token'])
+      [
+        `kg,us en kg true ${phones[0]} kg null`, 'invalid_code 4', 'Home Office 12 null true 1', 'not_found', 'true',
+        'invalid_token'
+      ])
     t.strictSame(await walk(await laterVersion(t, service.url), phones[1]),
-      [`added,added,added added added true ${phones[1]} added null`, 'added 4', 'Home Office 12 null true 1', 'added', 'true', 'added'])
+      [
+        `added,added,added added added true ${phones[1]} added null`, 'added 4', 'Home Office 12 null true 1', 'added',
+        'true', 'added'
+      ])
   })
 }
 
@@ -161,6 +169,10 @@ t.test('a login in Swift and Dart has plain booleans and strings', async (t) => 
   const swift = readFileSync(join(folder, 'swift/Sources/OpenAPIClient/Models/Login.swift'), 'utf8')
   const dart = readFileSync(join(folder, 'dart/lib/src/model/login.dart'), 'utf8')
 
-  for (const line of ['success: Bool', 'message: String', 'market: String', 'user: LoginUser']) t.ok(swift.includes(`public var ${line}\n`), line)
-  for (const line of ['bool get success;', 'String get message;', 'String get market;', 'LoginUser get user;']) t.ok(dart.includes(line), line)
+  for (const line of ['success: Bool', 'message: String', 'market: String', 'user: LoginUser']) {
+    t.ok(swift.includes(`public var ${line}\n`), line)
+  }
+  for (const line of ['bool get success;', 'String get message;', 'String get market;', 'LoginUser get user;']) {
+    t.ok(dart.includes(line), line)
+  }
 })

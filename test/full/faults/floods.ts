@@ -8,13 +8,13 @@ import { smsWebhook, startService } from '../../helpers/server-process.js'
 import { client, newPhone, productionEnv, testDatabase, testRedis } from '../../helpers/service.js'
 
 /*
- * npm run test:faults: one client floods a process of the service while another user calls verify-token. Each flood is one that
- * once made the service refuse everybody.
+ * npm run test:faults: one client floods a process of the service while another user calls verify-token. Each of these
+ * floods once made the service refuse all clients.
  */
 const slowBodies = 2200
 const unreadLists = 250
 const writes = 300
-/** How long a response may take beside a flood, in milliseconds. */
+/** Longest time for a response during a flood, in milliseconds. */
 const besideSlowBodiesMs = 1500
 const besideUnreadMs = 1500
 const besideWritesMs = 1000
@@ -40,7 +40,7 @@ async function startFlooded (t: Test) {
     request,
     attacker,
     residentMiB: () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${service.pid}/status`, 'utf8'))?.[1]) / 1024,
-    /** Asks one request after the other until `isOver`, `least` times at least. Each must be 200 and within `limitMs`. */
+    /** Sends one request after the other until `isOver`, but at least `least`. Each must be 200 within `limitMs`. */
     async probe (path: string, limitMs: number, least: number, isOver: () => boolean) {
       const statuses: Record<number, number> = {}
       let slowest = 0
@@ -51,20 +51,21 @@ async function startFlooded (t: Test) {
         statuses[status] = (statuses[status] ?? 0) + 1
         await sleep(20)
       }
-      t.strictSame(Object.keys(statuses), ['200'], `${path} beside the flood: ${JSON.stringify(statuses)}`)
+      t.strictSame(Object.keys(statuses), ['200'], `${path} during the flood: ${JSON.stringify(statuses)}`)
       t.ok(slowest < limitMs, `${path}: the slowest of ${statuses[200]} took ${Math.round(slowest)} ms`)
     }
   }
 }
 
-const closed = (sockets: Socket[]) => Promise.all(sockets.map((socket) => socket.closed || once(socket.resume(), 'close')))
+const closed = (sockets: Socket[]) =>
+  Promise.all(sockets.map((socket) => socket.closed || once(socket.resume(), 'close')))
 
 for (const [kind, headersOf] of Object.entries({
   'with a token': (token: string) => () => [`Authorization: Bearer ${token}`, 'Content-Length: 100'],
-  'anonymous, each from an address of its own': () => (n: number) =>
+  'without a token, each from an IP of its own': () => (n: number) =>
     [`X-Forwarded-For: 2001:db8:${(n >> 4).toString(16)}:${n & 15}::1`, 'Content-Length: 100']
 })) {
-  t.test(`${slowBodies} slow bodies ${kind} delay nobody else`, async (t) => {
+  t.test(`${slowBodies} slow bodies ${kind} do not delay other users`, async (t) => {
     const service = await startFlooded(t)
     const headers = headersOf(service.attacker.token)
     const line = kind === 'with a token' ? 'PATCH /api/v1/users/me' : 'POST /auth/verify-code'
@@ -76,13 +77,14 @@ for (const [kind, headersOf] of Object.entries({
   })
 }
 
-t.test(`8 × ${unreadLists} pipelined lists of 50 addresses that nobody reads take little memory`, async (t) => {
+t.test(`8 × ${unreadLists} pipelined and unread lists of 50 addresses take little memory`, async (t) => {
   const service = await startFlooded(t)
   const { token, user } = service.attacker
-  // As long as they may be: a list has 110 KB.
-  await service.sql(`INSERT INTO user_addresses (user_id, title, full_address, street, city, country, is_default, created_at, updated_at)
-    SELECT $1, repeat('ы', 100), repeat('ы', 500), repeat('ы', 200), repeat('ы', 100), repeat('ы', 100), FALSE, now(), now()
-    FROM generate_series(1, 50)`, [user.id])
+  // The longest possible values: a list has 110 KB.
+  await service.sql(`INSERT INTO user_addresses
+      (user_id, title, full_address, street, city, country, is_default, created_at, updated_at)
+    SELECT $1, repeat('ы', 100), repeat('ы', 500), repeat('ы', 200), repeat('ы', 100), repeat('ы', 100),
+      FALSE, now(), now() FROM generate_series(1, 50)`, [user.id])
   const list = head('GET /api/v1/profile/addresses', `Authorization: Bearer ${token}`)
   t.equal((await service.request('GET', '/api/v1/profile/addresses', { token })).body.total, 50)
   const before = service.residentMiB()
@@ -100,17 +102,19 @@ t.test(`8 × ${unreadLists} pipelined lists of 50 addresses that nobody reads ta
   t.equal(await service.stop(), 0)
 })
 
-t.test(`${writes} parallel writes of one user delay nobody else`, async (t) => {
+t.test(`${writes} parallel writes of one user do not delay other users`, async (t) => {
   const service = await startFlooded(t)
   const { token } = service.attacker
   let isOver = false
   const body = { title: 'Home', full_address: 'Chuy 1', is_default: true }
-  const flood = Promise.all(Array.from({ length: writes }, () => service.request('POST', '/api/v1/profile/addresses', { token, body })))
+  const flood = Promise.all(
+    Array.from({ length: writes }, () => service.request('POST', '/api/v1/profile/addresses', { token, body }))
+  )
     .finally(() => { isOver = true })
-  const [answers] = await Promise.all([flood, service.probe('/auth/verify-token', besideWritesMs, 40, () => isOver)])
-  const codes = answers.map(({ status, body }) => status === 201 ? 'created' : body.code as string)
+  const [responses] = await Promise.all([flood, service.probe('/auth/verify-token', besideWritesMs, 40, () => isOver)])
+  const codes = responses.map(({ status, body }) => status === 201 ? 'created' : body.code as string)
   t.strictSame(codes.filter((code) => !['created', 'address_limit', 'rate_limited'].includes(code)), [])
-  t.ok(codes.includes('created'), 'some are written')
-  t.ok(codes.includes('rate_limited'), 'those beyond 20 in flight are refused')
+  t.ok(codes.includes('created'), 'some writes succeed')
+  t.ok(codes.includes('rate_limited'), 'writes beyond 20 in flight are refused')
   t.equal(await service.stop(), 0)
 })

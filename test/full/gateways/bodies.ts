@@ -5,10 +5,10 @@ import { startApplication, startGateway, startReplica, type GatewayName } from '
 import { raw, head } from '../../helpers/raw.js'
 import { until } from '../../helpers/server-process.js'
 
-/* npm run test:gateways: slow clients and slow replicas, at each gateway with its file from deploy/. */
+/* npm run test:gateways: slow clients and slow replicas, with each gateway and its file from deploy/. */
 const names = (process.env.GATEWAYS ?? 'nginx,caddy,haproxy').split(',') as GatewayName[]
 
-/** Sends the beginning of a request, and later its end. */
+/** Opens a connection and sends the beginning of a request. */
 async function begin (t: Test, url: string, bytes: string) {
   const { hostname, port } = new URL(url)
   const socket = connect(Number(port), hostname)
@@ -29,9 +29,9 @@ for (const name of names) {
       return { replica, application, url }
     }
 
-    t.test('phone-auth learns of a request when its whole body has arrived', async (t) => {
+    t.test('phone-auth receives a request only after its whole body has arrived', async (t) => {
       const { replica, url } = await setUp(t)
-      // As large as phone-auth reads.
+      // The largest body that phone-auth accepts.
       const body = 'x'.repeat(16_384)
       const framings: Array<[string, string]> = [
         [`Content-Length: ${body.length}`, body],
@@ -40,7 +40,7 @@ for (const name of names) {
       for (const [framing, bytes] of framings) {
         const path = `/auth/verify-code?${framing.slice(0, 7)}`
         const slow = await begin(t, url, head(`POST ${path}`, framing) + bytes.slice(0, -1))
-        // A gateway that passes bodies on as they come has done so by the time it has served these.
+        // A gateway that does not buffer bodies has forwarded this one before it has served these requests.
         for (let i = 0; i < 5; i++) t.equal((await raw({ url }, head('GET /auth/markets')))?.status, 200)
         t.notOk(replica.begun.includes(path), framing)
 
@@ -52,9 +52,9 @@ for (const name of names) {
       }
     })
 
-    // Caddy can bound all bodies or none.
+    // Caddy can limit the time of all bodies or of none.
     if (name !== 'caddy') {
-      t.test('a slow body for phone-auth is ended, a slow upload to the application is not', async (t) => {
+      t.test('a slow body for phone-auth is aborted, a slow upload to the application is not', async (t) => {
         const { replica, application, url } = await setUp(t)
         const headers = ['Authorization: Bearer x', 'Content-Length: 50']
         const upload = await begin(t, url, head('POST /upload', ...headers) + 'x'.repeat(25))
@@ -75,7 +75,7 @@ for (const name of names) {
       const { replica, url } = await setUp(t, { readyAfterMs: 1500 })
       const probes = () => replica.begun.filter((path) => path === '/health/ready').length
 
-      // More than any gateway needs to give up both replicas; nginx sends none.
+      // More probes than any gateway needs to take both replicas out of service. nginx sends no probes.
       if (name !== 'nginx') await until(() => probes() >= 6)
 
       for (let i = 0; i < 5; i++) {

@@ -12,10 +12,13 @@ import { program, temporaryFolder } from '../../helpers/servers.js'
 import { newPhone, productionEnv, testDatabase, testRedis, testService } from '../../helpers/service.js'
 
 const clients = 32
-/** Of twelve requests each. */
+/** Rounds of twelve requests for each client. */
 const rounds = 14
 
-/** Fewer connections than the service has, so that statements of one of its connections go to several of the server. */
+/**
+ * The pool has fewer connections than the service, so the statements of one client connection run on several server
+ * connections.
+ */
 const config = (port: number, server: URL) => `
 [databases]
 * = host=${server.hostname} port=${server.port} user=${server.username} password=${server.password}
@@ -28,13 +31,13 @@ pool_mode = transaction
 default_pool_size = 4
 `
 
-/** A PgBouncer in transaction mode before the server of a database; the URL of that database through it. */
+/** Starts a PgBouncer in transaction mode in front of a database. Returns the URL of the database through PgBouncer. */
 async function startPgBouncer (t: Test, databaseUrl: string) {
   const executable = program(['pgbouncer'], 'pgbouncer')
   const { path: folder, remove } = await temporaryFolder()
   const [url, port, file] = [new URL(databaseUrl), await freePort(), join(folder, 'pgbouncer.ini')]
   await writeFile(file, config(port, url))
-  // It does not run as root.
+  // PgBouncer does not run as root.
   const child = spawn(executable, [...process.getuid?.() === 0 ? ['-u', 'nobody'] : [], file], { stdio: 'ignore' })
   const exited = once(child, 'exit')
   t.teardown(async () => {
@@ -50,14 +53,16 @@ async function startPgBouncer (t: Test, databaseUrl: string) {
   return url.href
 }
 
-t.test('behind PgBouncer 1.18 in transaction mode, without prepared statements, 5,000 mixed requests make no error', async (t) => {
+t.test('5,000 mixed requests succeed without prepared statements behind PgBouncer 1.18', async (t) => {
   const database = await testDatabase(t)
   const url = await startPgBouncer(t, database.url)
-  const { request, send, verify, codeOf } = await testService(t, { database: { ...database, url }, env: { DATABASE_PREPARED_STATEMENTS: 'false' } })
+  const { request, send, verify, codeOf } = await testService(t, {
+    database: { ...database, url }, env: { DATABASE_PREPARED_STATEMENTS: 'false' }
+  })
   const errors: string[] = []
   let count = 0
-  const ask = async (what: string, answer: ReturnType<typeof request>, expected = 200) => {
-    const { status, body } = await answer
+  const ask = async (what: string, response: ReturnType<typeof request>, expected = 200) => {
+    const { status, body } = await response
     count++
     if (status !== expected) errors.push(`${what}: ${status} ${body.code}`)
     return body
@@ -70,9 +75,15 @@ t.test('behind PgBouncer 1.18 in transaction mode, without prepared statements, 
       await ask('account', request('GET', '/api/v1/users/me', { token }))
       await ask('change', request('PATCH', '/api/v1/users/me', { token, body: { full_name: phone } }))
       const path = '/api/v1/profile/addresses'
-      for (const title of ['a', 'b']) await ask('new address', request('POST', path, { token, body: { title, full_address: 'x', is_default: true } }), 201)
+      for (const title of ['a', 'b']) {
+        await ask(
+          'new address', request('POST', path, { token, body: { title, full_address: 'x', is_default: true } }), 201
+        )
+      }
       const { addresses } = await ask('addresses', request('GET', path, { token }))
-      await ask('default address', request('PATCH', `${path}/${addresses[1].id}`, { token, body: { is_default: true } }))
+      await ask(
+        'default address', request('PATCH', `${path}/${addresses[1].id}`, { token, body: { is_default: true } })
+      )
       await ask('verify-token', request('GET', '/auth/verify-token', { token }))
       await ask('no address', request('DELETE', `${path}/${addresses[0].id}`, { token }))
       await ask('logout', request('POST', '/auth/logout', { token }))
@@ -84,13 +95,17 @@ t.test('behind PgBouncer 1.18 in transaction mode, without prepared statements, 
   t.ok(count >= 5000)
 })
 
-t.test('behind PgBouncer 1.18 timestamptz columns hold the right moments in a database of another time zone', async (t) => {
+t.test('timestamptz columns hold the right times behind PgBouncer 1.18 in any time zone', async (t) => {
   const database = await testDatabase(t)
-  await database.sql(`ALTER TABLE users ALTER COLUMN last_login TYPE TIMESTAMPTZ, ALTER COLUMN created_at TYPE TIMESTAMPTZ,
-    ALTER COLUMN updated_at TYPE TIMESTAMPTZ`)
-  await database.sql("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone = %L', current_database(), 'Asia/Bishkek'); END $$")
+  await database.sql(`ALTER TABLE users ALTER COLUMN last_login TYPE TIMESTAMPTZ,
+    ALTER COLUMN created_at TYPE TIMESTAMPTZ, ALTER COLUMN updated_at TYPE TIMESTAMPTZ`)
+  await database.sql(
+    "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone = %L', current_database(), 'Asia/Bishkek'); END $$"
+  )
   const url = await startPgBouncer(t, database.url)
-  const { login, request } = await testService(t, { database: { ...database, url }, env: { DATABASE_PREPARED_STATEMENTS: 'false' } })
+  const { login, request } = await testService(t, {
+    database: { ...database, url }, env: { DATABASE_PREPARED_STATEMENTS: 'false' }
+  })
 
   const people = await Promise.all(Array.from({ length: clients }, () => login(newPhone())))
   for (const { token } of people) {

@@ -3,18 +3,25 @@ import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import t from 'tap'
 import { parse } from 'yaml'
-import { wrongCode } from '../../helpers/answers.js'
+import { wrongCode } from '../../helpers/responses.js'
 import { freePort } from '../../helpers/free-port.js'
 import { smsWebhook, startService, until } from '../../helpers/server-process.js'
 import { program } from '../../helpers/servers.js'
 import { client, newPhone, productionEnv, testDatabase, testRedis } from '../../helpers/service.js'
 
-t.test('the metrics of a process in production, and of several workers, pass promtool check metrics', async (t) => {
+t.test('the metrics of one process and of several workers pass promtool check metrics', async (t) => {
   const promtool = program(['promtool'], 'prometheus')
   const [database, redis, sms] = [await testDatabase(t), await testRedis(t), await smsWebhook(t)]
   for (const WEB_CONCURRENCY of ['1', '2']) {
     const metricsPort = String(await freePort())
-    const { url } = await startService(t, { ...productionEnv(database.url, redis.url), SMS_WEBHOOK_URL: sms.url, METRICS_PORT: metricsPort, WEB_CONCURRENCY, SMS_GUARD: 'observe', SMS_GUARD_MARKET_SENDS: '1' })
+    const { url } = await startService(t, {
+      ...productionEnv(database.url, redis.url),
+      SMS_WEBHOOK_URL: sms.url,
+      METRICS_PORT: metricsPort,
+      WEB_CONCURRENCY,
+      SMS_GUARD: 'observe',
+      SMS_GUARD_MARKET_SENDS: '1'
+    })
     const { send, verify, codeOf, login, request } = client(url, sms.sms)
     const phone = newPhone()
     await send(phone)
@@ -22,11 +29,11 @@ t.test('the metrics of a process in production, and of several workers, pass pro
     const { token } = await login(newPhone('us'))
     await request('GET', '/auth/verify-token', { token })
     let metrics = ''
-    // Until the last worker is up there are none.
+    // Metrics are unavailable until the last worker has started.
     await until(async () => {
-      const answer = await fetch(`http://127.0.0.1:${metricsPort}/metrics`)
-      metrics = await answer.text()
-      return answer.ok
+      const response = await fetch(`http://127.0.0.1:${metricsPort}/metrics`)
+      metrics = await response.text()
+      return response.ok
     })
     t.match(metrics, /^phone_auth_codes_verified_total\{market="us"\} 1$/m)
     t.match(metrics, /^phone_auth_refused_total\{reason="invalid_code",market="kg"\} 1$/m)
@@ -35,8 +42,14 @@ t.test('the metrics of a process in production, and of several workers, pass pro
   }
 })
 
-/** Values of a series, one every 30 seconds, with what alerts are expected of it; annotations are those of the rule. */
-interface AlertCase { alert: string, series: Record<string, string>, silentAt: string, firesAt: string, labels: Record<string, string> }
+/** The values of series, one every 30 seconds, and the expected alert. */
+interface AlertCase {
+  alert: string
+  series: Record<string, string>
+  silentAt: string
+  firesAt: string
+  labels: Record<string, string>
+}
 
 const cases: AlertCase[] = [
   {
@@ -48,7 +61,10 @@ const cases: AlertCase[] = [
   },
   {
     alert: 'PhoneAuthRedisUnavailable',
-    series: { 'phone_auth_dependency_up{instance="a",dependency="redis"}': '1x4 0x20', 'phone_auth_dependency_up{instance="a",dependency="postgresql"}': '1x24' },
+    series: {
+      'phone_auth_dependency_up{instance="a",dependency="redis"}': '1x4 0x20',
+      'phone_auth_dependency_up{instance="a",dependency="postgresql"}': '1x24'
+    },
     silentAt: '2m',
     firesAt: '4m',
     labels: { instance: 'a', dependency: 'redis', severity: 'page' }
@@ -79,14 +95,20 @@ const cases: AlertCase[] = [
   }
 ]
 
-t.test('the alerting rules pass promtool, stay silent on a healthy service and fire with the first event', async (t) => {
+t.test('the alerting rules pass promtool, are silent on a healthy service and fire at the first event', async (t) => {
   const promtool = program(['promtool'], 'prometheus')
   const file = resolve('deploy/alerts.yaml')
-  const { groups: [{ rules }] } = parse(readFileSync(file, 'utf8')) as { groups: [{ rules: Array<{ alert: string, annotations: Record<string, string> }> }] }
+  const { groups: [{ rules }] } = parse(readFileSync(file, 'utf8')) as {
+    groups: [{ rules: Array<{ alert: string, annotations: Record<string, string> }> }]
+  }
   const expected = ({ alert, labels }: AlertCase) => {
-    const fill = (text: string) => text.replace(/\{\{ \$labels\.(\w+) \}\}/g, (_, name: string) => labels[name] as string)
+    const fill = (text: string) =>
+      text.replace(/\{\{ \$labels\.(\w+) \}\}/g, (_, name: string) => labels[name] as string)
     const { annotations = {} } = rules.find((rule) => rule.alert === alert) ?? {}
-    return [{ exp_labels: labels, exp_annotations: Object.fromEntries(Object.entries(annotations).map(([name, text]) => [name, fill(text)])) }]
+    return [{
+      exp_labels: labels,
+      exp_annotations: Object.fromEntries(Object.entries(annotations).map(([name, text]) => [name, fill(text)]))
+    }]
   }
   const tests = cases.map((one) => ({
     interval: '30s',

@@ -3,17 +3,19 @@ import { once } from 'node:events'
 import http2 from 'node:http2'
 import { connect } from 'node:net'
 import t, { type Test } from 'tap'
-import { problemOf } from '../../helpers/answers.js'
-import { startGateway, startUpgradingApplication, type GatewayName, type ReceivedRequest } from '../../helpers/gateways.js'
-import { head, raw, type RawAnswer } from '../../helpers/raw.js'
+import { problemOf } from '../../helpers/responses.js'
+import {
+  startGateway, startUpgradingApplication, type GatewayName, type ReceivedRequest
+} from '../../helpers/gateways.js'
+import { head, raw, type RawResponse } from '../../helpers/raw.js'
 import { until } from '../../helpers/server-process.js'
 import { newPhone, testService, type Json } from '../../helpers/service.js'
 
-/* npm run test:gateways: what a client may open a tunnel for, behind each gateway with its file from deploy/. */
+/* npm run test:gateways: tunnels of clients through each gateway with its file from deploy/. */
 const names = (process.env.GATEWAYS ?? 'nginx,caddy,haproxy').split(',') as GatewayName[]
 
 const http2Settings = 'HTTP2-Settings: AAMAAABkAAQAAP__'
-/** Offers of other protocols than WebSocket alone. */
+/** Offers of protocols other than WebSocket alone. */
 const offers = [
   // Java's HttpClient sends these with its first request.
   ['Connection: Upgrade, HTTP2-Settings', 'Upgrade: h2c', http2Settings],
@@ -41,7 +43,7 @@ const webSocketHead = (path: string, ...headers: string[]) => [
 const valuesOf = ({ head }: ReceivedRequest, name: string) => head.split('\r\n')
   .filter((line) => line.toLowerCase().startsWith(`${name}:`)).map((line) => line.slice(name.length + 1).trim())
 
-/** Sends bytes and keeps the connection, so that what follows them can be sent. */
+/** Sends bytes and keeps the connection open for further bytes. */
 async function open (t: Test, url: string, bytes: string) {
   const { hostname, port } = new URL(url)
   const socket = connect(Number(port), hostname)
@@ -79,7 +81,7 @@ for (const name of names) {
         const response = await raw({ url }, webSocketHead('/x', bearer, 'X-User-Id: 1', ...offer))
 
         const requests = application.received()
-        // Envoy refuses the offers that it cannot be told to drop: 403, and 404 for CONNECT-UDP.
+        // Envoy refuses the offers that its configuration cannot drop: 403, and 404 for CONNECT-UDP.
         const isRefused = name === 'envoy' && [403, 404].includes(Number(response?.status))
         if (isRefused) t.strictSame(requests, [], message)
         else {
@@ -103,7 +105,7 @@ for (const name of names) {
       for (const request of application.received()) isPlain(t, request, request.head)
     })
 
-    t.test('a WebSocket opens for a live token, and the application learns whose it is', async (t) => {
+    t.test('a WebSocket opens for a live token, and the application receives its user', async (t) => {
       const spellings = [['Upgrade', 'websocket'], ['keep-alive, Upgrade', 'WebSocket'], ['upgrade', 'WEBSOCKET']]
       for (const [connection, upgrade] of spellings) {
         const lines = [`Connection: ${connection}`, `Upgrade: ${upgrade}`, 'X-User-Id: 1']
@@ -135,7 +137,7 @@ for (const name of names) {
       const handshake = webSocketHead('/no-upgrade', bearer, 'Connection: Upgrade', 'Upgrade: websocket')
       const { socket, text } = await open(t, url, handshake + forged)
       t.match(text, /^HTTP\/1\.1 200 /)
-      // The forged request asks for it.
+      // The forged request has Connection: close.
       await until(() => socket.destroyed)
 
       for (const request of application.received()) isOfUser(t, request, request.head)
@@ -152,7 +154,7 @@ for (const name of names) {
       }
     })
 
-    t.test('HTTP/2 without TLS, where a gateway speaks it, changes nothing', async (t) => {
+    t.test('HTTP/2 without TLS, if a gateway supports it, makes no difference', async (t) => {
       const session = http2.connect(url).on('error', () => {})
       t.teardown(() => session.destroy())
       const forged = { authorization: `Bearer ${token}`, 'x-user-id': '1', 'x.user.id': '1' }
@@ -176,14 +178,14 @@ for (const name of names) {
     })
 
     const isUnavailable = async (t: Test, url: string, path: string) => {
-      const { status, headers, text } = await raw({ url }, head(`GET ${path}`, bearer)) as RawAnswer
+      const { status, headers, text } = await raw({ url }, head(`GET ${path}`, bearer)) as RawResponse
       const response = { status, headers: new Headers(headers), body: JSON.parse(text) as Json }
       t.equal(response.headers.get('content-type')?.split(';')[0], 'application/problem+json')
       t.equal(response.headers.get('retry-after'), '2')
       t.strictSame(...problemOf(response, 503, 'Service Unavailable', 'unavailable', { retry_after: 2 }))
     }
 
-    t.test('an application that closes the connection is a 503 of the contract, its own 502 stays a 502', async (t) => {
+    t.test('a connection that the application closes is a 503 of the contract, its own 502 stays a 502', async (t) => {
       await isUnavailable(t, url, '/broken')
       t.equal((await raw({ url }, head('GET /502', bearer)))?.status, 502)
     })

@@ -8,7 +8,7 @@ import {
 } from '../../../src/messages/index.js'
 import { twilioSms } from '../../../src/messages/providers/twilio.js'
 import { loadConfig } from '../../../src/config/index.js'
-import { problemOf } from '../../helpers/answers.js'
+import { problemOf } from '../../helpers/responses.js'
 import { freePort } from '../../helpers/free-port.js'
 import { newPhone, testService } from '../../helpers/service.js'
 

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import createClient from 'openapi-fetch'
 import type { components, paths } from './phone-auth.js'
 
-/** What a call returned; throws where it failed. */
+/** The content that a call returned. Throws if the call failed. */
 function content<T> ({ data, error }: { data?: T, error?: unknown }): T {
   if (data === undefined) throw new Error(JSON.stringify(error))
   return data
@@ -31,7 +31,10 @@ console.log(wrong.code, wrong.attempts_remaining)
 const home = { title: 'Home', full_address: 'Chuy 147', apartment: '12' }
 const created = content(await api.POST('/api/v1/profile/addresses', { headers, body: home })).address
 const route = '/api/v1/profile/addresses/{id}'
-const byId = { headers, params: { path: { id: content(await api.GET(route, { headers, params: { path: { id: created.id } } })).address.id } } }
+const byId = {
+  headers,
+  params: { path: { id: content(await api.GET(route, { headers, params: { path: { id: created.id } } })).address.id } }
+}
 const changed = content(await api.PATCH(route, { ...byId, body: { title: 'Office' } })).address
 const { total } = content(await api.GET('/api/v1/profile/addresses', { headers }))
 console.log(created.title, changed.title, changed.apartment, changed.street, changed.is_default, total)
