@@ -67,7 +67,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   const bodies = unfinishedBodies()
   const connections = connectionLimits(bodies)
   const app = Fastify({
-    logger: { ...loggerOptions(config.logLevel), ...(overrides.logStream && { stream: overrides.logStream }) },
+    logger: { ...loggerOptions(config.server.logLevel), ...(overrides.logStream && { stream: overrides.logStream }) },
     logController: new LogController({ disableRequestLogging: true }),
     // Lines carry request_id themselves: a logger per request would cost every request.
     childLoggerFactory: (logger) => logger,
@@ -75,14 +75,14 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
       const given = headers['x-request-id']
       return typeof given === 'string' && /^[A-Za-z0-9_-]{1,64}$/.test(given) ? given : randomUUID()
     },
-    trustProxy: trustedProxies(config.trustProxy),
+    trustProxy: trustedProxies(config.server.trustProxy),
     bodyLimit: maxBodyBytes,
     routerOptions: { maxParamLength },
     return503OnClosing: false,
     // Gateways append the path they ask about, escapes and all.
     rewriteUrl: ({ url }) => verifyTokenPath.exec((url as string).replace(/%[2-7][0-9a-f]/gi, unescapeUnreserved))?.[1] ?? url as string,
     frameworkErrors: (error, request, reply) => {
-      if (openRefusal(config, request, reply)) return
+      if (openRefusal(config.server, request, reply)) return
       sendProblem(error.code === 'FST_ERR_MAX_PARAM_LENGTH' ? problem('not_found') : error, request, reply)
     },
     serverFactory: (handle) => createServer(connections.guard(handle, (err) => {
@@ -98,39 +98,33 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   readJson(app)
   await app.register(problems)
   await app.register(drain)
-  if (config.corsOrigins.length > 0) await app.register(cors, config)
+  if (config.server.corsOrigins.length > 0) await app.register(cors, config.server)
   app.addHook('onRequest', refuseUnknownPath)
   const allowed = methodsByPath(app)
 
   // Left out they cost nothing, not even the time to load them.
-  if (config.docs) await app.register((await import('./plugins/openapi.js')).default)
-  await app.register(database, config)
-  await app.register(redis, config)
-  await app.register(metrics, config)
+  if (config.server.hasDocs) await app.register((await import('./plugins/openapi.js')).default)
+  await app.register(database, config.database)
+  await app.register(redis, { connection: config.redis })
+  await app.register(metrics, config.metrics)
   boundBodies(app, bodies)
-  await app.register(rateLimit, config)
-  await app.register(limitUser, config)
-  const marks = app.redis ? redisLogoutMarks(app.redis, config.sessionMaxSeconds + leewaySeconds) : memoryLogoutMarks()
-  await app.register(authenticate, { ...config, marks, clock })
+  const { codeSecrets: secrets, ipLimit, pumpingGuard, marketDailyMax } = config
+  await app.register(rateLimit, { ...ipLimit, secrets, trustProxy: config.server.trustProxy })
+  await app.register(limitUser, config.userLimit)
+  const { sessionMaxSeconds } = config.tokens
+  const marks = app.redis ? redisLogoutMarks(app.redis, sessionMaxSeconds + leewaySeconds) : memoryLogoutMarks()
+  await app.register(authenticate, { ...config.tokens, marks, clock })
 
-  const limits = {
-    ttlMs: config.codeTtlSeconds * 1000,
-    resendMs: config.codeResendSeconds * 1000,
-    sendsPerHour: config.codeSendsPerHour,
-    sendsPerDay: config.codeSendsPerDay,
-    maxAttempts: config.codeMaxAttempts,
-    guessesPerDay: config.codeGuessesPerDay
-  }
   const users = usersRepository(app.db)
-  const auth = authService(config, {
+  const auth = authService({ phones: config.phones, message: config.message, secrets, sessionMaxSeconds }, {
     db: app.db,
     users,
-    codes: app.redis ? redisCodeStore(app.redis, limits) : memoryCodeStore(limits),
+    codes: app.redis ? redisCodeStore(app.redis, config.codes) : memoryCodeStore(config.codes),
     marks,
-    guesses: guessLimit(app.redis ? redisGuessStore(app.redis) : memoryGuessStore(), config),
-    guard: app.redis && config.smsGuard !== 'off' ? smsGuard(app.redis, config) : undefined,
-    daily: app.redis && config.smsMarketDailyMax ? dailyMessages(app.redis, config, config.smsMarketDailyMax) : undefined,
-    sms: overrides.sms ?? smsSender(config),
+    guesses: guessLimit(app.redis ? redisGuessStore(app.redis) : memoryGuessStore(), secrets, ipLimit.guessesPerHour),
+    guard: app.redis && pumpingGuard.mode !== 'off' ? smsGuard(app.redis, pumpingGuard, secrets) : undefined,
+    daily: app.redis && marketDailyMax ? dailyMessages(app.redis, secrets, marketDailyMax) : undefined,
+    sms: overrides.sms ?? smsSender(config.provider),
     clock,
     newNonce: overrides.newNonce ?? newNonce
   })
@@ -139,7 +133,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   await app.register(async (loaded) => {
     shedLoad(loaded)
     for (const prefix of ['/api/v1/auth', '/auth']) {
-      await loaded.register(authRoutes, { prefix, auth, resendSeconds: config.codeResendSeconds })
+      await loaded.register(authRoutes, { prefix, auth, resendSeconds: config.codes.resendMs / 1000 })
     }
     // The one scope whose routes need a signed-in user.
     await loaded.register(async (guarded) => {
@@ -161,7 +155,7 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   if (overrides.routes) await app.register(overrides.routes)
 
   refuseOtherMethods(app, allowed)
-  if (['debug', 'trace'].includes(config.logLevel)) {
+  if (['debug', 'trace'].includes(config.server.logLevel)) {
     app.addHook('onResponse', async (request, reply) => {
       if (reply.statusCode < 500) request.log.debug({ event: 'answer', status: reply.statusCode, method: request.method, route: request.routeOptions.url, request_id: request.id })
     })

@@ -42,14 +42,14 @@ const phoneProblem = (code: ProblemCode, message: string, cause?: unknown): Prob
 /** The numbers of TEST_PHONES in E.164: their market, and the code that always works. */
 export type TestPhones = ReadonlyMap<string, { market: MarketId, code: string }>
 
-export interface PhoneOptions { testPhones: TestPhones, phoneExtraPrefixes: readonly ExtraPrefix[] }
+export interface PhoneOptions { testPhones: TestPhones, extraPrefixes: readonly ExtraPrefix[] }
 
 /**
  * Returns the function that reads the phone of a request; `market` is the one that the body names, and `testCode` the fixed code
  * of a test number. That function throws invalid_request and unsupported_phone.
  */
-export function phoneReader ({ testPhones, phoneExtraPrefixes }: PhoneOptions) {
-  const exempt = (phone: string) => testPhones.get(phone)?.market ?? extraMarket(phoneExtraPrefixes, phone)
+export function phoneReader ({ testPhones, extraPrefixes }: PhoneOptions) {
+  const exempt = (phone: string) => testPhones.get(phone)?.market ?? extraMarket(extraPrefixes, phone)
 
   return (input: string, market: MarketId | undefined): { phone: string, market: MarketId, testCode?: string | undefined } => {
     const parsed = parsePhone(input, { market, exempt })

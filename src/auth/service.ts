@@ -10,7 +10,7 @@ import type { CodeStore, Issued } from './codes/store.js'
 import type { LogoutMarks } from './tokens/revocations.js'
 import { phoneReader, sendFailure, type Guess, type PhoneOptions, type SendRequest } from './phone-input.js'
 import { SmsRefused, type SmsContext, type SmsSender } from '../messages/index.js'
-import { smsText, type MessageSettings } from '../messages/text.js'
+import { smsText, type MessageOptions } from '../messages/text.js'
 import type { SmsGuard } from '../messages/pumping-guard.js'
 import { leewaySeconds, type AuthenticatedUser } from './tokens/token.js'
 import type { DailyMessages, Place } from '../messages/daily-maximum.js'
@@ -35,20 +35,21 @@ export interface AuthPorts {
   newNonce: () => string
 }
 
-export interface AuthOptions extends CodeSecrets, MessageSettings, PhoneOptions {
+export interface AuthOptions {
+  phones: PhoneOptions
+  message: MessageOptions
+  secrets: CodeSecrets
   sessionMaxSeconds: number
-  smsGuard: 'enforce' | 'observe' | 'off'
-  smsMarketDailyMax: number | undefined
 }
 
 export type AuthService = ReturnType<typeof authService>
 
 /** The flow of a login, free of HTTP. */
 export function authService (config: AuthOptions, { db, users, codes, marks, guesses, guard, daily, sms, clock, newNonce }: AuthPorts) {
-  const { codeSecret, codeSecretPrevious, testPhones } = config
-  const readPhone = phoneReader(config)
+  const { phones: { testPhones }, secrets } = config
+  const readPhone = phoneReader(config.phones)
   const keyOf = (secret: string, phone: string) => (testPhones.has(phone) ? testPhoneKey : phoneKey)(secret, phone)
-  const pickSecret = secretPicker(config, codes.has)
+  const pickSecret = secretPicker(secrets, codes.has)
   /** Under which secret and key a number goes in the store of codes. */
   async function secretOf (phone: string) {
     const secret = await pickSecret((one) => keyOf(one, phone))
@@ -65,8 +66,8 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
     const verdict = await guard?.admit(send)
     if (!verdict) return
     const { phone, market } = send
-    audit('guard_tripped', { phone }, { scope: verdict.scope, market, mode: config.smsGuard })
-    if (config.smsGuard === 'enforce') throw problem('too_many_sends', { retryAfter: verdict.retryAfterSeconds })
+    audit('guard_tripped', { phone }, { scope: verdict.scope, market, mode: verdict.mode })
+    if (verdict.mode === 'enforce') throw problem('too_many_sends', { retryAfter: verdict.retryAfterSeconds })
   }
 
   /** Takes one of the messages that a market has in a day. Throws too_many_sends. */
@@ -76,7 +77,7 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
       audit('guard_tripped', { phone }, { scope: 'daily', market, mode: 'enforce' })
       throw problem('too_many_sends', { retryAfter: Math.ceil(place.retryAfterMs / 1000) })
     }
-    if (place?.isWarning) audit('daily_max_near', { phone }, { market, max: config.smsMarketDailyMax })
+    if (place?.isWarning) audit('daily_max_near', { phone }, { market, max: daily?.max })
     return place
   }
 
@@ -101,7 +102,7 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
     const place = await admit(send, audit)
     const id = randomUUID()
     try {
-      const text = smsText(config, language, deriveCode(send.secret, phone, issued.nonce))
+      const text = smsText(config.message, language, deriveCode(send.secret, phone, issued.nonce))
       await sms({ id, to: phone, text, market, language }, context)
     } catch (cause) {
       const failure = sendFailure(cause)
@@ -219,7 +220,7 @@ export function authService (config: AuthOptions, { db, users, codes, marks, gue
       const phone = await db.inTurn(userId, async (tx) => {
         const user = await users.remove(tx, userId)
         if (!user) throw problem('invalid_token')
-        for (const secret of [codeSecret, codeSecretPrevious]) if (secret) await codes.forget(keyOf(secret, user.phone))
+        for (const one of [secrets.current, secrets.previous]) if (one) await codes.forget(keyOf(one, user.phone))
         return user.phone
       })
       audit('account_deleted', { userId, phone })

@@ -9,13 +9,13 @@ export type Transaction = NodePgDatabase
 
 /** How to reach PostgreSQL, and how much of it a process uses. */
 export interface DatabaseOptions {
-  databaseUrl: string
+  url: string
   /** PEM of the certificate authority to trust. */
-  databaseCa: string | undefined
-  databaseConnectTimeoutMs: number
+  ca: string | undefined
+  connectTimeoutMs: number
   /** Connections of this process. */
-  databasePoolMax: number
-  databasePreparedStatements: boolean
+  poolMax: number
+  usesPreparedStatements: boolean
 }
 
 /** Longest wait for the turn of a user, for a free connection, and for a response on it, in milliseconds. */
@@ -52,8 +52,8 @@ function allowToOpen (pool: pg.Pool, openTimeoutMs: number) {
 
 function openPool (config: DatabaseOptions, max: number) {
   const pool = allowToOpen(new pg.Pool({
-    connectionString: config.databaseUrl,
-    ...(config.databaseCa && { ssl: { ca: config.databaseCa } }),
+    connectionString: config.url,
+    ...(config.ca && { ssl: { ca: config.ca } }),
     max,
     connectionTimeoutMillis: freeTimeoutMs,
     query_timeout: queryTimeoutMs,
@@ -61,7 +61,7 @@ function openPool (config: DatabaseOptions, max: number) {
     application_name: 'phone-auth',
     // Dates are read in this style alone, and timestamptz columns as UTC. A PgBouncer follows both settings from server to server.
     onConnect: (client) => client.query("SET datestyle = 'ISO'; SET timezone = 'UTC'")
-  }), config.databaseConnectTimeoutMs)
+  }), config.connectTimeoutMs)
   // The pool does not listen to a connection in use: its death between two queries would end the process. A listener that is
   // added once the connection is in use comes too late, because pg may read that death in the same piece as the response before.
   return pool.on('connect', (client) => { client.on('error', () => {}) })
@@ -69,7 +69,7 @@ function openPool (config: DatabaseOptions, max: number) {
 
 /** Opens the pools of a process; nothing connects before the first statement. */
 export function openDatabase (config: DatabaseOptions) {
-  const share = divideConnections(config.databasePoolMax)
+  const share = divideConnections(config.poolMax)
   const pool = openPool(config, share.shared)
   const checkPool = share.check === 0 ? pool : openPool(config, share.check)
   const transactions = line(share.transactions)
@@ -103,7 +103,7 @@ export function openDatabase (config: DatabaseOptions) {
     transactions,
 
     /** The name for a prepared statement: none where a pooler cannot keep them, which runs it unnamed. */
-    statementName: (name: string) => config.databasePreparedStatements ? name : '',
+    statementName: (name: string) => config.usesPreparedStatements ? name : '',
 
     atomically,
 

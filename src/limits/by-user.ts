@@ -19,13 +19,13 @@ const maxWaitMs = 250
 
 const writes = new Set(['POST', 'PUT', 'PATCH', 'DELETE'])
 
-/** Limits per user. A client that reconnects, or signs in on another device, shares them with itself. */
-interface Options {
-  rateLimitUserMax: number
-  rateLimitUserWindowSeconds: number
+/** Writes of one user. A client that reconnects, or signs in on another device, shares them with itself. */
+export interface UserLimit {
+  max: number
+  windowSeconds: number
 }
 
-export default fp<Options>(async (app, { rateLimitUserMax, rateLimitUserWindowSeconds }) => {
+export default fp<UserLimit>(async (app, { max: maxWrites, windowSeconds }) => {
   const inFlight = new Map<number, number>()
   const whenClosed = closings()
 
@@ -55,8 +55,8 @@ export default fp<Options>(async (app, { rateLimitUserMax, rateLimitUserWindowSe
   await app.register(async (scope) => {
     await scope.register(rateLimit, {
       global: false,
-      max: rateLimitUserMax,
-      timeWindow: rateLimitUserWindowSeconds * 1000,
+      max: maxWrites,
+      timeWindow: windowSeconds * 1000,
       ...(app.redis && { redis: app.redis, nameSpace: 'writes:' }),
       keyGenerator: ({ user }) => String(user.id)
     })

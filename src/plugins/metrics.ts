@@ -42,11 +42,11 @@ const scopes = ['client', 'block', 'market', 'daily']
 interface Details { limit: keyof typeof limits, reason: string, scope: string, mode: string }
 
 interface Options {
-  /** 0: nothing is measured. */
-  metricsPort: number
+  /** METRICS_PORT. 0: nothing is measured. */
+  port: number
 }
 
-export default fp<Options>(async (app, { metricsPort }) => {
+export default fp<Options>(async (app, { port }) => {
   const registry = new Registry()
   const registers = [registry]
   app.decorate('metrics', registry)
@@ -135,7 +135,7 @@ export default fp<Options>(async (app, { metricsPort }) => {
   })
   build.set({ version, node: process.version }, 1)
 
-  if (metricsPort === 0) return
+  if (port === 0) return
   collectDefaultMetrics({ register: registry })
   for (const name of misnamed) registry.removeSingleMetric(name)
 

@@ -35,19 +35,19 @@ export function offerMetrics (registry: Registry) {
 }
 
 /**
- * Runs `config.webConcurrency` workers of this process on one port (node:cluster) and starts another one for each that
+ * Runs `config.server.workers` workers of this process on one port (node:cluster) and starts another one for each that
  * dies; METRICS_PORT shows the sum over them. Ends with the last of them after a signal to stop, or with 1 if not even the
  * first one could start. Throws where METRICS_PORT cannot be had.
  */
 export async function superviseWorkers (config: Config): Promise<void> {
-  const log = pino(loggerOptions(config.logLevel))
+  const log = pino(loggerOptions(config.server.logLevel))
   const workers = new Set<Worker>()
   let isUp = false
   let stopping: StopSignal | undefined
   let exitCode = 0
 
   // A key that is made at the start must be the same in all workers. JWT_SECRET_FILE beside it would be an error.
-  const fork = () => workers.add(cluster.fork({ JWT_SECRET: config.jwtSecret, JWT_SECRET_FILE: '' }))
+  const fork = () => workers.add(cluster.fork({ JWT_SECRET: config.tokens.secret, JWT_SECRET_FILE: '' }))
   // One that has just died cannot be told, and need not be.
   const tell = (worker: Worker, signal: StopSignal) => worker.send(signal, () => {})
 
@@ -55,7 +55,7 @@ export async function superviseWorkers (config: Config): Promise<void> {
     isUp = true
     // While it started it did not hear.
     if (stopping) return tell(worker, stopping)
-    for (let missing = config.webConcurrency - workers.size; missing > 0; missing--) fork()
+    for (let missing = config.server.workers - workers.size; missing > 0; missing--) fork()
   })
   cluster.on('exit', (worker, code, signal) => {
     workers.delete(worker)
@@ -72,7 +72,7 @@ export async function superviseWorkers (config: Config): Promise<void> {
     for (const worker of workers) tell(worker, signal)
   })
   const registry = new AggregatorRegistry()
-  await serveMetrics(config, () => registry.clusterMetrics())
+  await serveMetrics(config.metrics, () => registry.clusterMetrics())
   // The first one alone: what keeps it from starting is told once.
   fork()
 }

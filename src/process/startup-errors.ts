@@ -7,9 +7,10 @@ export function fail (...lines: string[]): never {
   process.exit(1)
 }
 
-/** What to say of an error at the start: its problems, or one line that names the cause. */
+/** What to say of an error at the start: its issues, or one line that names the cause. */
 export function explain (error: unknown): string[] {
-  if (error instanceof ConfigError || error instanceof WrongShape) return error.problems
+  if (error instanceof ConfigError) return error.issues
+  if (error instanceof WrongShape) return error.problems
   const { code, message } = error as NodeJS.ErrnoException
   return [code === 'EADDRINUSE' ? 'the port is in use, set PORT to another one' : message.replace(/\n.*/s, '')]
 }

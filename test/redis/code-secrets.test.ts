@@ -23,7 +23,7 @@ async function replicas (t: Test, shared: Record<string, string> = {}) {
 }
 
 t.test('without a previous secret nothing is asked of the store', async (t) => {
-  const pick = secretPicker({ codeSecret: first }, async () => { throw new Error('asked') })
+  const pick = secretPicker({ current: first }, async () => { throw new Error('asked') })
 
   t.equal(await pick((secret) => secret), first)
 })

@@ -183,7 +183,7 @@ t.test('a token ends on the second of its exp, and outlasts a lifetime by a minu
   const now = 1_800_000_000
   const read = (exp: number) => {
     const claims = { user_id: 19, market: 'us', exp }
-    return readToken(mint(claims, 'key'), claims, now, { jwtTtlSeconds: 1800, sessionMaxSeconds: 15_552_000 })
+    return readToken(mint(claims, 'key'), claims, now, { ttlSeconds: 1800, sessionMaxSeconds: 15_552_000 })
   }
   t.equal(read(now), undefined)
   t.strictSame(read(now + 1), { id: 19, market: 'us', sessionStart: now + 1 - 1800, expiresAt: now + 1, isStartKnown: false })

@@ -17,8 +17,14 @@ export interface VerifiedToken extends AuthenticatedUser {
 }
 
 export interface Lifetimes {
-  jwtTtlSeconds: number
+  ttlSeconds: number
   sessionMaxSeconds: number
+}
+
+export interface TokenOptions extends Lifetimes {
+  secret: string
+  /** Accepted, signs nothing. */
+  secretPrevious: string | undefined
 }
 
 /** How far the clocks of those who mint, verify and revoke tokens may differ. */
@@ -43,7 +49,7 @@ function isCanonical (part: string): boolean {
  * (CONTRACT, section 5; RFC 7519 and RFC 8725). `now` in seconds since the epoch. Undefined where anything is wrong.
  */
 export function readToken (
-  token: string, claims: Record<string, unknown>, now: number, { jwtTtlSeconds, sessionMaxSeconds }: Lifetimes
+  token: string, claims: Record<string, unknown>, now: number, { ttlSeconds, sessionMaxSeconds }: Lifetimes
 ): VerifiedToken | undefined {
   const [header = '', payload = '', signature = ''] = token.split('.')
   if (!canonicalSignature.test(signature) || !isCanonical(payload)) return undefined
@@ -51,14 +57,14 @@ export function readToken (
 
   const { user_id: id, market, exp, aud, use } = claims
   if (!isPositive(id) || !isMarket(market)) return undefined
-  if (!isPositive(exp) || exp > now + jwtTtlSeconds + leewaySeconds) return undefined
+  if (!isPositive(exp) || exp > now + ttlSeconds + leewaySeconds) return undefined
   // A token for another service (RFC 7519, section 4.1.3), or one of another kind: a refresh token.
   if (aud !== undefined || use !== undefined) return undefined
 
   // Tokens of earlier backends have no iat. Those that live longer than JWT_TTL_SECONDS, because it was lowered, must not
   // become valid again just before their exp: a revocation may be over by then.
-  const { iat = exp - jwtTtlSeconds, auth_time: sessionStart = iat } = claims
-  if (!isPositive(iat) || iat >= exp || exp - iat > jwtTtlSeconds) return undefined
+  const { iat = exp - ttlSeconds, auth_time: sessionStart = iat } = claims
+  if (!isPositive(iat) || iat >= exp || exp - iat > ttlSeconds) return undefined
   if (!isPositive(sessionStart) || sessionStart > iat) return undefined
   const expiresAt = Math.min(exp, sessionStart + sessionMaxSeconds)
   return expiresAt > now ? { id, market, sessionStart, expiresAt, isStartKnown: claims.iat !== undefined } : undefined

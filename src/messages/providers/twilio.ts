@@ -8,12 +8,11 @@ const badNumberCodes = new Set([21211, 21214, 21265, 21614, 21635])
 const optedOutCode = 21610
 
 export interface TwilioOptions {
-  twilioAccountSid: string | undefined
-  twilioAuthToken: string | undefined
-  /** One of these two. */
-  twilioFrom: string | undefined
-  twilioMessagingServiceSid: string | undefined
-  smsTimeoutMs: number
+  accountSid: string
+  authToken: string
+  /** A number or name, or a service that chooses one. */
+  sender: { from: string } | { messagingServiceSid: string }
+  timeoutMs: number
 }
 
 interface Request {
@@ -50,11 +49,10 @@ const httpClient = (timeoutMs: number, fetch: typeof globalThis.fetch) => ({
  * Hands messages to Twilio's Messages API, in SMS_TIMEOUT_MS at most. The package is loaded here alone: it is large.
  * `fetch` is there for tests.
  */
-export function twilioSms (config: TwilioOptions, fetch: typeof globalThis.fetch = globalThis.fetch): SmsSender {
-  const { twilioAccountSid, twilioAuthToken, twilioFrom, twilioMessagingServiceSid, smsTimeoutMs } = config
-  const sender = twilioFrom ? { from: twilioFrom } : { messagingServiceSid: twilioMessagingServiceSid as string }
-  const loading = import('twilio').then(({ default: twilio }) => twilio(twilioAccountSid, twilioAuthToken, {
-    httpClient: httpClient(smsTimeoutMs, fetch) as unknown as NonNullable<ClientOpts['httpClient']>,
+export function twilioSms (options: TwilioOptions, fetch: typeof globalThis.fetch = globalThis.fetch): SmsSender {
+  const { accountSid, authToken, sender, timeoutMs } = options
+  const loading = import('twilio').then(({ default: twilio }) => twilio(accountSid, authToken, {
+    httpClient: httpClient(timeoutMs, fetch) as unknown as NonNullable<ClientOpts['httpClient']>,
     // Else it looks for them in the environment.
     edge: '',
     region: ''

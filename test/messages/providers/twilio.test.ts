@@ -16,7 +16,12 @@ const twilio = { SMS_PROVIDER: 'twilio', TWILIO_ACCOUNT_SID: account, TWILIO_AUT
 const from = { ...twilio, TWILIO_FROM: '+15005550006' }
 const message: SmsMessage = { id: '7e2b9a4c-6f0d-4c39-9f5e-2f6d1c1b8a10', to: '+996555123456', text: 'Marque: ваш код 012345', market: 'kg', language: 'ru' }
 
-const config = (env: Record<string, string> = {}) => loadConfig({ NODE_ENV: 'development', DATABASE_URL: 'postgres://h/d', SMS_TIMEOUT_MS: '30000', ...from, ...env })
+function config (env: Record<string, string> = {}) {
+  const required = { NODE_ENV: 'development', DATABASE_URL: 'postgres://h/d', SMS_TIMEOUT_MS: '30000' }
+  const { provider } = loadConfig({ ...required, ...from, ...env })
+  if (provider.name !== 'twilio') throw new Error(provider.name)
+  return provider
+}
 /** What the package sends to Twilio goes to `url`, from its `nth` request on; requests before that are lost with `lost`. */
 const to = (url: string, ...lost: Error[]): typeof fetch => async (input, init) => {
   const failure = lost.shift()

@@ -27,7 +27,7 @@ const senderTo = (url: string, timeoutMs = 30_000) => smsSender(loadConfig({
   SMS_WEBHOOK_URL: url,
   SMS_WEBHOOK_SECRET: secret,
   SMS_TIMEOUT_MS: String(timeoutMs)
-}))
+}).provider)
 
 /** What became of a message. */
 const outcome = (sent: Promise<void>) => sent.then(() => 'accepted', (error: unknown) =>
