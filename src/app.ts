@@ -12,7 +12,7 @@ import { authRoutes } from './auth/index.js'
 import { authService } from './auth/service.js'
 import authenticate from './auth/tokens/authenticate.js'
 import { forwardAuthRoutes, withoutForwardedPath } from './auth/tokens/forward-auth.js'
-import { memoryRevocations, redisRevocations } from './auth/tokens/revocations.js'
+import { memoryRevocations, redisRevocations, type Revocations } from './auth/tokens/revocations.js'
 import { leewaySeconds } from './auth/tokens/token.js'
 import type { Config } from './config/index.js'
 import { healthRoutes } from './health/index.js'
@@ -55,23 +55,23 @@ export interface Overrides {
   routes?: FastifyPluginAsync
 }
 
-/** The whole service, not yet listening. */
-export async function buildApp (config: Config, overrides: Overrides = {}): Promise<FastifyInstance> {
-  const clock = overrides.clock ?? Date.now
+/** A Fastify instance with the bounds of the service on requests, bodies and connections, but without stores and routes. */
+async function createApp ({ server }: Config, { logStream }: Overrides) {
   const bodies = unfinishedBodies()
   const connections = connectionLimits(bodies)
   const app = Fastify({
-    ...serverOptions(config.trustProxy),
-    logger: { ...loggerOptions(config.logLevel), ...(overrides.logStream && { stream: overrides.logStream }) },
+    ...serverOptions(server.trustProxy),
+    logger: { ...loggerOptions(server.logLevel), ...(logStream && { stream: logStream }) },
     rewriteUrl: ({ url }) => withoutForwardedPath(url as string),
     frameworkErrors: (error, request, reply) => {
-      if (openRefusal(config, request, reply)) return
+      if (openRefusal(server, request, reply)) return
       sendProblem(error.code === 'FST_ERR_MAX_PARAM_LENGTH' ? problem('not_found') : error, request, reply)
     },
     serverFactory: (handle) => createServer(connections.guard(handle, (err) => {
       app.log.error({ event: 'error', err }, 'a request could not be handled, its connection is closed')
     })),
-    clientErrorHandler: (error, socket) => respondToUnreadable(error, socket as Socket, connections.canRespond(socket as Socket))
+    clientErrorHandler: (error, socket) =>
+      respondToUnreadable(error, socket as Socket, connections.canRespond(socket as Socket))
   }).withTypeProvider<TypeBoxTypeProvider>()
 
   for (const method of http.METHODS) {
@@ -80,52 +80,60 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   readJson(app)
   await app.register(problems)
   await app.register(drain)
-  if (config.corsOrigins.length > 0) await app.register(cors, config)
+  if (server.corsOrigins.length > 0) await app.register(cors, server)
   app.addHook('onRequest', refuseUnknownPath)
-  const allowed = methodsByPath(app)
+  return { app, bodies }
+}
 
-  // Left out they cost nothing, not even the time to load them.
-  if (config.docs) await app.register((await import('./plugins/openapi.js')).default)
-  await app.register(database, config)
-  await app.register(redis, config)
-  await app.register(metrics, config)
-  boundBodies(app, bodies)
-  await app.register(rateLimit, config)
-  await app.register(limitUser, config)
-  const revocations = app.redis
-    ? redisRevocations(app.redis, config.sessionMaxSeconds + leewaySeconds)
-    : memoryRevocations()
-  await app.register(authenticate, { ...config, revocations, clock })
-
-  const limits = {
-    ttlMs: config.codeTtlSeconds * 1000,
-    resendMs: config.codeResendSeconds * 1000,
-    sendsPerHour: config.codeSendsPerHour,
-    sendsPerDay: config.codeSendsPerDay,
-    maxAttempts: config.codeMaxAttempts,
-    guessesPerDay: config.codeGuessesPerDay
-  }
-  const users = usersRepository(app.db)
-  const codes = app.redis ? redisCodeStore(app.redis, limits) : memoryCodeStore(limits)
-  const auth = authService(config, {
-    db: app.db,
+/** Repositories, stores and flows, on the connections of `app`. */
+function services (app: FastifyInstance, config: Config, overrides: Overrides, revocations: Revocations, clock: () => number) {
+  const { db, redis } = app
+  const { codeSecrets: secrets, codes: limits, ipLimit, marketDailyMax, phones } = config
+  const users = usersRepository(db)
+  const codes = redis ? redisCodeStore(redis, limits) : memoryCodeStore(limits)
+  const { sessionMaxSeconds } = config.tokens
+  const auth = authService({ phones, message: config.message, secrets, sessionMaxSeconds }, {
+    db,
     users,
     codes,
     revocations,
-    guesses: guessLimit(app.redis ? redisGuessStore(app.redis) : memoryGuessStore(), config),
-    guard: app.redis && config.smsGuard !== 'off' ? pumpingGuard(app.redis, config) : undefined,
-    daily: app.redis && config.smsMarketDailyMax ? dailyMessages(app.redis, config, config.smsMarketDailyMax) : undefined,
-    sms: overrides.sms ?? smsSender(config),
+    guesses: guessLimit(redis ? redisGuessStore(redis) : memoryGuessStore(), secrets, ipLimit.guessesPerHour),
+    guard: redis && config.pumpingGuard.mode !== 'off' ? pumpingGuard(redis, config.pumpingGuard, secrets) : undefined,
+    daily: redis && marketDailyMax ? dailyMessages(redis, secrets, marketDailyMax) : undefined,
+    sms: overrides.sms ?? smsSender(config.provider),
     clock,
     newNonce: overrides.newNonce ?? newNonce
   })
+  const account = accountService({ testPhones: phones.testPhones, secrets }, { db, users, codes })
+  return { auth, users, account, addresses: addressesRepository(db) }
+}
+
+/** The whole service, not yet listening. The order of registration is a security property. */
+export async function buildApp (config: Config, overrides: Overrides = {}): Promise<FastifyInstance> {
+  const clock = overrides.clock ?? Date.now
+  const { app, bodies } = await createApp(config, overrides)
+  const allowed = methodsByPath(app)
+
+  // Without DOCS the documents do not even cost the time to load them.
+  if (config.server.hasDocs) await app.register((await import('./plugins/openapi.js')).default)
+  await app.register(database, config.database)
+  await app.register(redis, { connection: config.redis })
+  await app.register(metrics, config.metrics)
+  boundBodies(app, bodies)
+  await app.register(rateLimit, { ...config.ipLimit, secrets: config.codeSecrets, trustProxy: config.server.trustProxy })
+  await app.register(limitUser, config.userLimit)
+  const revocations = app.redis
+    ? redisRevocations(app.redis, config.tokens.sessionMaxSeconds + leewaySeconds)
+    : memoryRevocations()
+  await app.register(authenticate, { ...config.tokens, revocations, clock })
+  const { auth, users, account, addresses } = services(app, config, overrides, revocations, clock)
 
   // All routes but the probes, which respond under any load.
   await app.register(async (loaded) => {
     shedLoad(loaded)
     loaded.addHook('onRequest', noStore)
     for (const prefix of ['/api/v1/auth', '/auth']) {
-      await loaded.register(authRoutes, { prefix, auth, resendSeconds: config.codeResendSeconds })
+      await loaded.register(authRoutes, { prefix, auth, resendSeconds: config.codes.resendMs / 1000 })
       await loaded.register(forwardAuthRoutes, { prefix })
     }
     // The one scope whose routes need a signed-in user.
@@ -133,18 +141,21 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
       authenticated.addHook('onRequest', authenticated.authenticate)
       authenticated.addHook('onRequest', authenticated.limitUser)
       await authenticated.register(usersRoutes, { prefix: '/users', users })
-      await authenticated.register(accountRoutes, { prefix: '/users', account: accountService(config, { db: app.db, users, codes }) })
-      await authenticated.register(profileRoutes, { prefix: '/profile', addresses: addressesRepository(app.db) })
+      await authenticated.register(accountRoutes, { prefix: '/users', account })
+      await authenticated.register(profileRoutes, { prefix: '/profile', addresses })
     }, { prefix: '/api/v1' })
   })
   await app.register(healthRoutes, { prefix: '/health', clock })
   if (overrides.routes) await app.register(overrides.routes)
 
   refuseOtherMethods(app, allowed)
-  if (['debug', 'trace'].includes(config.logLevel)) {
-    app.addHook('onResponse', async (request, reply) => {
-      if (reply.statusCode < 500) request.log.debug({ event: 'answer', status: reply.statusCode, method: request.method, route: request.routeOptions.url, request_id: request.id })
-    })
-  }
+  if (['debug', 'trace'].includes(config.server.logLevel)) logResponses(app)
   return app
+}
+
+/** Logs every response below 500 at `debug`; the error handler logs the others. */
+function logResponses (app: FastifyInstance) {
+  app.addHook('onResponse', async ({ log, method, routeOptions, id }, { statusCode: status }) => {
+    if (status < 500) log.debug({ event: 'answer', status, method, route: routeOptions.url, request_id: id })
+  })
 }

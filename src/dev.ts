@@ -16,7 +16,7 @@ const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 for (const signal of stopSignals) process.once(signal, exit)
 
 /** The text that says where the service listens and what to try next. */
-function welcome ({ host, metricsPort, redisUrl }: Config, port: number, database = 'DATABASE_URL') {
+function welcome ({ server: { host }, metrics, redis }: Config, port: number, database = 'DATABASE_URL') {
   // A wildcard is not a destination, and an IPv6 address in a URL has brackets.
   const name = host.replace(/^(?:127\.0\.0\.1|0\.0\.0\.0|::)$/, 'localhost').replace(/.*:.*/, '[$&]')
   const url = `http://${name}:${port}`
@@ -24,9 +24,9 @@ function welcome ({ host, metricsPort, redisUrl }: Config, port: number, databas
   return `
   phone-auth listens on ${url}
   interface: ${host}, set HOST for another one
-  metrics: ${metricsPort ? `http://${name}:${metricsPort}/metrics` : 'none'}
+  metrics: ${metrics.port ? `http://${name}:${metrics.port}/metrics` : 'none'}
   PostgreSQL: ${database}
-  codes: ${redisUrl ? 'REDIS_URL' : 'in memory'}
+  codes: ${redis ? 'REDIS_URL' : 'in memory'}
 
   Try ${url} in a browser, or
   curl -s ${url}/api/v1/auth/send-verification ${json} -d '{"phone":"+996 555 123 456"}'
@@ -45,9 +45,9 @@ try {
   if (embedded) env.DATABASE_URL = embedded.url
   try {
     const config = loadConfig(env)
-    await migrate(config.databaseUrl, config.databaseCa)
+    await migrate(config.database.url, config.database.ca)
     const logStream = pretty({ ignore: 'pid,hostname', translateTime: 'HH:MM:ss' })
-    const overrides = { logStream, ...!config.isProduction && playground(smsSender(config)) }
+    const overrides = { logStream, ...!config.isProduction && playground(smsSender(config.provider)) }
     const { port } = await serve(config, overrides, embedded?.stop)
     for (const signal of stopSignals) process.off(signal, exit)
     const database = embedded && `embedded, port ${embedded.port}, data and password in ${dataDir}`

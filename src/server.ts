@@ -6,7 +6,7 @@ import { explain, fail } from './process/startup-errors.js'
 
 try {
   const config = loadConfig(process.env)
-  if (config.webConcurrency > 1 && cluster.isPrimary) {
+  if (config.server.workers > 1 && cluster.isPrimary) {
     await superviseWorkers(config)
   } else {
     const { app } = await serve(config)

@@ -17,34 +17,28 @@ import { loop } from '../harness/loop.js'
 const { users: total, firstPhone } = setup as { users: number, firstPhone: number }
 const config = loadConfig(process.env)
 const app = Fastify()
-await app.register(database, config)
-await app.register(redis, config)
-await app.register(metrics, config)
-await app.register(rateLimit, config)
+await app.register(database, config.database)
+await app.register(redis, { connection: config.redis })
+await app.register(metrics, config.metrics)
+await app.register(rateLimit, { ...config.ipLimit, secrets: config.codeSecrets, trustProxy: config.server.trustProxy })
 await app.ready()
 if (!app.redis) throw new Error('no Redis')
 
 const users = usersRepository(app.db)
-const guard = pumpingGuard(app.redis, config)
-const guesses = guessLimit(redisGuessStore(app.redis), config)
-const codes = redisCodeStore(app.redis, {
-  ttlMs: config.codeTtlSeconds * 1000,
-  resendMs: config.codeResendSeconds * 1000,
-  sendsPerHour: config.codeSendsPerHour,
-  sendsPerDay: config.codeSendsPerDay,
-  maxAttempts: config.codeMaxAttempts,
-  guessesPerDay: config.codeGuessesPerDay
-})
+const guard = pumpingGuard(app.redis, config.pumpingGuard, config.codeSecrets)
+const guesses = guessLimit(redisGuessStore(app.redis), config.codeSecrets, config.ipLimit.guessesPerHour)
+const codes = redisCodeStore(app.redis, config.codes)
 const limiter = app.redis as unknown as { rateLimit (key: string, windowMs: number, max: number, ...more: boolean[]): Promise<unknown> }
-const limitKey = `address:${keyedDigest(config.codeSecret, 'address', '127.0.0.1')}`
-const limitAddress = () => limiter.rateLimit(limitKey, config.rateLimitIpWindowSeconds * 1000, config.rateLimitIpMax, false, false)
+const limitKey = `address:${keyedDigest(config.codeSecrets.current, 'address', '127.0.0.1')}`
+const { max, windowSeconds } = config.ipLimit
+const limitAddress = () => limiter.rateLimit(limitKey, windowSeconds * 1000, max, false, false)
 const client = await guard.clientGroup('127.0.0.1')
 const digest = 'x'.repeat(22)
 let next = 0
 
 async function login () {
   const phone = `+${firstPhone + next++ % total}`
-  const key = phoneKey(config.codeSecret, phone)
+  const key = phoneKey(config.codeSecrets.current, phone)
   await limitAddress()
   await users.findByPhone(phone)
   await codes.issue(key, { nonce: newNonce(), digest }, Date.now())

@@ -7,7 +7,7 @@ import type { TestPhones } from '../auth/phone-input.js'
 import type { CodeSecrets } from '../redis/code-secrets.js'
 import type { UsersRepository } from '../users/repository.js'
 
-export interface AccountOptions extends CodeSecrets { testPhones: TestPhones }
+export interface AccountOptions { testPhones: TestPhones, secrets: CodeSecrets }
 
 export interface AccountPorts {
   db: Database
@@ -18,9 +18,9 @@ export interface AccountPorts {
 export type AccountService = ReturnType<typeof accountService>
 
 /** Operations that span a whole account, free of HTTP. */
-export function accountService ({ codeSecret, codeSecretPrevious, testPhones }: AccountOptions, { db, users, codes }: AccountPorts) {
+export function accountService ({ testPhones, secrets }: AccountOptions, { db, users, codes }: AccountPorts) {
   const keyOf = codeKeys(testPhones)
-  const secrets = [codeSecret, ...codeSecretPrevious === undefined ? [] : [codeSecretPrevious]]
+  const { current, previous } = secrets
 
   return {
     /**
@@ -31,7 +31,9 @@ export function accountService ({ codeSecret, codeSecretPrevious, testPhones }: 
       const phone = await db.inTurn(userId, async (tx) => {
         const user = await users.remove(tx, userId)
         if (!user) throw problem('invalid_token')
-        for (const secret of secrets) await codes.deleteCode(keyOf(secret, user.phone))
+        for (const secret of previous === undefined ? [current] : [current, previous]) {
+          await codes.deleteCode(keyOf(secret, user.phone))
+        }
         return user.phone
       })
       audit('account_deleted', { userId, phone })

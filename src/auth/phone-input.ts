@@ -49,14 +49,14 @@ interface AcceptedPhone {
   testCode?: string | undefined
 }
 
-export interface PhoneOptions { testPhones: TestPhones, phoneExtraPrefixes: readonly ExtraPrefix[] }
+export interface PhoneOptions { testPhones: TestPhones, extraPrefixes: readonly ExtraPrefix[] }
 
 /**
  * Returns a function that parses the phone of a request. `market` is the market in the body, `testCode` the fixed code
  * of a test number. The function throws invalid_request and unsupported_phone.
  */
-export function phoneReader ({ testPhones, phoneExtraPrefixes }: PhoneOptions) {
-  const exempt = (phone: string) => testPhones.get(phone)?.market ?? extraMarket(phoneExtraPrefixes, phone)
+export function phoneReader ({ testPhones, extraPrefixes }: PhoneOptions) {
+  const exempt = (phone: string) => testPhones.get(phone)?.market ?? extraMarket(extraPrefixes, phone)
 
   return (input: string, market: MarketId | undefined): AcceptedPhone => {
     const parsed = parsePhone(input, { market, exempt })

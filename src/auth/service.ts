@@ -10,7 +10,7 @@ import type { CodeStore, Issued } from './codes/store.js'
 import type { Revocations } from './tokens/revocations.js'
 import { phoneReader, sendFailure, type Guess, type PhoneOptions, type SendRequest } from './phone-input.js'
 import { SmsRefused, type SmsContext, type SmsSender } from '../messages/index.js'
-import { smsText, type MessageSettings } from '../messages/text.js'
+import { smsText, type MessageOptions } from '../messages/text.js'
 import type { PumpingGuard } from '../messages/pumping-guard.js'
 import { leewaySeconds, type AuthenticatedUser } from './tokens/token.js'
 import type { DailyMessages, Place } from '../messages/daily-maximum.js'
@@ -35,10 +35,11 @@ export interface AuthPorts {
   newNonce: () => string
 }
 
-export interface AuthOptions extends CodeSecrets, MessageSettings, PhoneOptions {
+export interface AuthOptions {
+  phones: PhoneOptions
+  message: MessageOptions
+  secrets: CodeSecrets
   sessionMaxSeconds: number
-  smsGuard: 'enforce' | 'observe' | 'off'
-  smsMarketDailyMax: number | undefined
 }
 
 export type AuthService = ReturnType<typeof authService>
@@ -46,9 +47,9 @@ export type AuthService = ReturnType<typeof authService>
 /** The flow of login and logout, without HTTP. */
 export function authService (config: AuthOptions, ports: AuthPorts) {
   const { db, users, codes, revocations, guesses, guard, daily, sms, clock, newNonce } = ports
-  const readPhone = phoneReader(config)
-  const keyOf = codeKeys(config.testPhones)
-  const pickSecret = secretPicker(config, codes.has)
+  const readPhone = phoneReader(config.phones)
+  const keyOf = codeKeys(config.phones.testPhones)
+  const pickSecret = secretPicker(config.secrets, codes.has)
   /** The secret for a number (the current or the previous one), and the key of the number in the code store. */
   async function secretOf (phone: string) {
     const secret = await pickSecret((candidate) => keyOf(candidate, phone))
@@ -65,8 +66,8 @@ export function authService (config: AuthOptions, ports: AuthPorts) {
     const verdict = await guard?.admit(send)
     if (!verdict) return
     const { phone, market } = send
-    audit('guard_tripped', { phone }, { scope: verdict.scope, market, mode: config.smsGuard })
-    if (config.smsGuard === 'enforce') throw problem('too_many_sends', { retryAfter: verdict.retryAfterSeconds })
+    audit('guard_tripped', { phone }, { scope: verdict.scope, market, mode: verdict.mode })
+    if (verdict.mode === 'enforce') throw problem('too_many_sends', { retryAfter: verdict.retryAfterSeconds })
   }
 
   /** Counts a message in the daily maximum of its market. Throws too_many_sends if the maximum is reached. */
@@ -76,7 +77,7 @@ export function authService (config: AuthOptions, ports: AuthPorts) {
       audit('guard_tripped', { phone }, { scope: 'daily', market, mode: 'enforce' })
       throw problem('too_many_sends', { retryAfter: Math.ceil(place.retryAfterMs / 1000) })
     }
-    if (place?.isWarning) audit('daily_max_near', { phone }, { market, max: config.smsMarketDailyMax })
+    if (place?.isWarning) audit('daily_max_near', { phone }, { market, max: daily?.max })
     return place
   }
 
@@ -101,7 +102,7 @@ export function authService (config: AuthOptions, ports: AuthPorts) {
     const place = await admit(send, audit)
     const id = randomUUID()
     try {
-      const text = smsText(config, language, deriveCode(send.secret, phone, issued.nonce))
+      const text = smsText(config.message, language, deriveCode(send.secret, phone, issued.nonce))
       await sms({ id, to: phone, text, market, language }, context)
     } catch (cause) {
       const failure = sendFailure(cause)

@@ -1,6 +1,10 @@
 /** The parts of a URL (RFC 3986, section 3); of several hosts `host` has all. */
 function partsOf (url: string) {
-  const [, scheme, authority, rest] = /^([\w+.-]+:\/\/|)([^/?#]*)(.*)$/s.exec(url) as unknown as [string, string, string, string]
+  const scheme = /^[\w+.-]+:\/\//.exec(url)?.[0] ?? ''
+  const afterScheme = url.slice(scheme.length)
+  const end = afterScheme.search(/[/?#]|$/)
+  const authority = afterScheme.slice(0, end)
+  const rest = afterScheme.slice(end)
   const at = authority.lastIndexOf('@')
   return { scheme, credentials: authority.slice(0, Math.max(at, 0)), host: authority.slice(at + 1), rest }
 }

@@ -1,12 +1,14 @@
-import type { TestPhones } from '../auth/phone-input.js'
+import type { PhoneOptions } from '../auth/phone-input.js'
+import type { ProviderOptions } from '../messages/index.js'
+import type { RedisConnection } from '../redis/connect.js'
 
-/** The settings that are worth a warning. */
-export interface Settings {
+/** The sections that can be worth a warning. */
+export interface Sections {
   isProduction: boolean
-  isCodeSecretDerived: boolean
-  redisTlsVerify: boolean
-  smsWebhookUrl: string | undefined
-  testPhones: TestPhones
+  codeSecrets: { isDerived: boolean }
+  redis: RedisConnection | undefined
+  provider: ProviderOptions
+  phones: PhoneOptions
 }
 
 /** Whether a URL sends in clear text to another machine. */
@@ -16,19 +18,21 @@ function isClearText (url: string): boolean {
 }
 
 /** What production can run with but should not: one sentence per setting, logged at the start. */
-export function settingsWarnings ({ isProduction, isCodeSecretDerived, redisTlsVerify, smsWebhookUrl, testPhones }: Settings): string[] {
+export function warningsOf ({ isProduction, codeSecrets, redis, provider, phones }: Sections): string[] {
   if (!isProduction) return []
   const warnings: string[] = []
-  if (isCodeSecretDerived) {
+  if (codeSecrets.isDerived) {
     warnings.push('CODE_SECRET is not set: it is derived from JWT_SECRET, and a new JWT_SECRET forgets pending codes')
   }
-  if (!redisTlsVerify) {
-    warnings.push('REDIS_TLS_VERIFY is false: anybody between this process and Redis can read and change its data, use REDIS_CA_FILE')
+  if (redis?.tls.rejectUnauthorized === false) {
+    warnings.push('REDIS_TLS_VERIFY is false: anybody between this process and Redis can read and change its data, ' +
+      'use REDIS_CA_FILE')
   }
-  if (testPhones.size > 0) {
-    warnings.push(`TEST_PHONES has ${testPhones.size} numbers with a fixed code: whoever knows both can sign in, remove them after the review`)
+  if (phones.testPhones.size > 0) {
+    warnings.push(`TEST_PHONES has ${phones.testPhones.size} numbers with a fixed code: ` +
+      'whoever knows both can sign in, remove them after the review')
   }
-  if (smsWebhookUrl !== undefined && isClearText(smsWebhookUrl)) {
+  if (provider.name === 'webhook' && isClearText(provider.url)) {
     warnings.push('SMS_WEBHOOK_URL is http: numbers and codes cross the network in clear text, use https')
   }
   return warnings

@@ -9,13 +9,13 @@ export type Transaction = NodePgDatabase
 
 /** How to reach PostgreSQL, and how much of it a process uses. */
 export interface DatabaseOptions {
-  databaseUrl: string
+  url: string
   /** PEM of the certificate authority to trust. */
-  databaseCa: string | undefined
-  databaseConnectTimeoutMs: number
+  ca: string | undefined
+  connectTimeoutMs: number
   /** Connections of this process. */
-  databasePoolMax: number
-  databasePreparedStatements: boolean
+  poolMax: number
+  usesPreparedStatements: boolean
 }
 
 /** Longest wait for the turn of a user, for a free connection, and for a response on it, in milliseconds. */
@@ -52,8 +52,8 @@ function allowToOpen (pool: pg.Pool, openTimeoutMs: number) {
 
 function openPool (config: DatabaseOptions, max: number) {
   const pool = allowToOpen(new pg.Pool({
-    connectionString: config.databaseUrl,
-    ...(config.databaseCa && { ssl: { ca: config.databaseCa } }),
+    connectionString: config.url,
+    ...(config.ca && { ssl: { ca: config.ca } }),
     max,
     connectionTimeoutMillis: freeTimeoutMs,
     query_timeout: queryTimeoutMs,
@@ -62,7 +62,7 @@ function openPool (config: DatabaseOptions, max: number) {
     // Dates are parsed in this style only, and timestamptz columns as UTC. PgBouncer restores both settings when it
     // switches to another server connection.
     onConnect: (client) => client.query("SET datestyle = 'ISO'; SET timezone = 'UTC'")
-  }), config.databaseConnectTimeoutMs)
+  }), config.connectTimeoutMs)
   // The pool does not listen to a connection in use: its death between two queries would end the process. A listener
   // that is added after checkout comes too late, because pg may read the end of the connection in one chunk with the
   // response before it.
@@ -71,7 +71,7 @@ function openPool (config: DatabaseOptions, max: number) {
 
 /** Opens the pools of a process; nothing connects before the first statement. */
 export function openDatabase (config: DatabaseOptions) {
-  const share = divideConnections(config.databasePoolMax)
+  const share = divideConnections(config.poolMax)
   const pool = openPool(config, share.shared)
   const checkPool = share.check === 0 ? pool : openPool(config, share.check)
   const transactions = line(share.transactions)
@@ -106,7 +106,7 @@ export function openDatabase (config: DatabaseOptions) {
     transactions,
 
     /** The name of a prepared statement. Empty if a pooler cannot keep prepared statements: it then runs unnamed. */
-    statementName: (name: string) => config.databasePreparedStatements ? name : '',
+    statementName: (name: string) => config.usesPreparedStatements ? name : '',
 
     atomically,
 

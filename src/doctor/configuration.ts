@@ -16,11 +16,11 @@ export function checkConfiguration (env: NodeJS.ProcessEnv): { findings: Finding
   try {
     const config = loadConfig(env)
     const findings = config.warnings.map((text) => warning('configuration', text))
-    if (findings.length === 0) findings.push(ok('configuration', `complete, messages go by ${config.smsProvider}`))
+    if (findings.length === 0) findings.push(ok('configuration', `complete, messages go by ${config.provider.name}`))
     return { findings, config }
   } catch (error) {
     // loadConfig throws nothing else.
-    const { problems } = error as ConfigError
-    return { findings: problems.map((text) => problem('configuration', text)), config: loadStores(env) }
+    const { issues } = error as ConfigError
+    return { findings: issues.map((text) => problem('configuration', text)), config: loadStores(env) }
   }
 }

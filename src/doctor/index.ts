@@ -21,8 +21,8 @@ export async function examine (
   const { findings, config } = checkConfiguration(env)
   report(findings)
   if (config) {
-    report(await checkPostgres(config, clock))
-    report(await checkRedis(config))
+    report(await checkPostgres(config.database, config.phones, clock))
+    report(await checkRedis(config.redis))
   }
   print(`${counts.ok} ok, ${counts.warning} warnings, ${counts.problem} problems`)
   return counts.problem > 0 ? 1 : 0

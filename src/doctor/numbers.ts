@@ -1,10 +1,10 @@
 import { gt, inArray } from 'drizzle-orm'
 import { users } from '../db/schema.js'
 import { maskPhone, type MarketId } from '../phone/markets.js'
-import { extraMarket, type ExtraPrefix } from '../phone/extra-prefixes.js'
+import { extraMarket } from '../phone/extra-prefixes.js'
 import { canonicalPhone, parsePhone } from '../phone/phone-number.js'
 import type { Database } from '../db/database.js'
-import type { TestPhones } from '../auth/phone-input.js'
+import type { PhoneOptions } from '../auth/phone-input.js'
 import { ok, warning, type Finding } from './finding.js'
 
 const rowsPerPage = 5000
@@ -45,11 +45,9 @@ function tally () {
   }
 }
 
-interface Exempt { testPhones: TestPhones, phoneExtraPrefixes: readonly ExtraPrefix[] }
-
 /** Reads all of `users`, page by page, for numbers that cannot sign in and for those that several rows share. */
-export async function checkNumbers (db: Database, { testPhones, phoneExtraPrefixes }: Exempt): Promise<Finding[]> {
-  const exempt = (phone: string) => testPhones.get(phone)?.market ?? extraMarket(phoneExtraPrefixes, phone)
+export async function checkNumbers (db: Database, { testPhones, extraPrefixes }: PhoneOptions): Promise<Finding[]> {
+  const exempt = (phone: string) => testPhones.get(phone)?.market ?? extraMarket(extraPrefixes, phone)
   const tallies = { notE164: tally(), noMarket: tally(), refused: tally() }
   const duplicates = tally()
   /** The E.164 form of the numbers that are stored in another form. */

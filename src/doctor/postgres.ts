@@ -2,9 +2,9 @@ import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { sql } from 'drizzle-orm'
 import Fastify from 'fastify'
-import type { Config } from '../config/index.js'
+import type { PhoneOptions } from '../auth/phone-input.js'
 import { usersShape } from '../db/users-shape.js'
-import type { Connection, Database } from '../db/database.js'
+import type { Connection, Database, DatabaseOptions } from '../db/database.js'
 import { sqlState } from '../db/errors.js'
 import database from '../plugins/database.js'
 import { errorText, ok, problem, warning, type Finding } from './finding.js'
@@ -120,7 +120,7 @@ async function checkPreparedStatements (db: Database, isUsed: boolean): Promise<
   return finding
 }
 
-async function checkUsers (db: Database, config: Config): Promise<Finding[]> {
+async function checkUsers (db: Database, phones: PhoneOptions): Promise<Finding[]> {
   const { table, issues } = await usersShape(db)
   if (table === undefined) return issues.map((issue) => problem('users', issue))
   const findings = issues.length > 0
@@ -143,15 +143,17 @@ async function checkUsers (db: Database, config: Config): Promise<Finding[]> {
   const rights = await checkRights(db)
   findings.push(...rights)
   const isReadable = issues.length === 0 && rights.every(({ level }) => level !== 'problem')
-  if (isReadable) findings.push(...await checkNumbers(db, config))
+  if (isReadable) findings.push(...await checkNumbers(db, phones))
   else findings.push(warning('users numbers', 'not checked: solve the problems above first'))
   return findings
 }
 
 /** Checks PostgreSQL, the role and the table `users`. Changes nothing. */
-export async function checkPostgres (config: Config, clock: () => number): Promise<Finding[]> {
+export async function checkPostgres (
+  options: DatabaseOptions, phones: PhoneOptions, clock: () => number
+): Promise<Finding[]> {
   const app = Fastify({ logger: false })
-  await app.register(database, { ...config, databasePoolMax: connections })
+  await app.register(database, { ...options, poolMax: connections })
   const { db } = app
   const findings: Finding[] = []
   try {
@@ -160,8 +162,8 @@ export async function checkPostgres (config: Config, clock: () => number): Promi
     findings.push(ok('PostgreSQL', `reachable in ${Math.round(performance.now() - started)} ms`))
     findings.push(checkTls(internals(client).connection.stream))
     client.release()
-    findings.push(...await checkServer(db, clock), await checkPreparedStatements(db, config.databasePreparedStatements))
-    findings.push(...await checkUsers(db, config))
+    findings.push(...await checkServer(db, clock), await checkPreparedStatements(db, options.usesPreparedStatements))
+    findings.push(...await checkUsers(db, phones))
   } catch (error) {
     findings.push(findings.length > 0
       ? problem('PostgreSQL', `a check failed: ${errorText(error)}`)

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify from 'fastify'
-import type { Config } from '../config/index.js'
 import { loggerOptions } from '../monitoring/logger.js'
 import redisPlugin from '../plugins/redis.js'
-import type { Redis } from '../redis/connect.js'
+import type { Redis, RedisConnection } from '../redis/connect.js'
+import type { RedisTarget } from '../redis/url.js'
 import { errorText, ok, problem, warning, type Finding } from './finding.js'
 
 /** Never written: SET with XX needs an existing key. */
@@ -145,11 +145,11 @@ async function checkNode (node: Node, name: string): Promise<Finding[]> {
 /** INFO of a server; empty if the user lacks the right. */
 const infoOf = (node: Node) => node.info().catch(() => '')
 
-function checkTopology (url: string, info: string, masters: number): Finding {
+function checkTopology (target: RedisTarget, info: string, masters: number): Finding {
   const subject = 'Redis topology'
-  if (url.startsWith('redis+sentinel:')) return ok(subject, 'a master that Sentinels name')
+  if ('sentinels' in target) return ok(subject, 'a master that Sentinels name')
   if (field(info, 'cluster_enabled') !== '1') return ok(subject, 'one server')
-  return url.includes(',')
+  return 'nodes' in target
     ? ok(subject, `Cluster of ${masters} masters`)
     : warning(subject, 'REDIS_URL names a single node of a Cluster: ' +
       'add two more, joined by commas, or nothing starts while that node is unavailable')
@@ -180,20 +180,20 @@ async function reach (redis: Redis): Promise<void> {
 }
 
 /** Checks Redis and the rights of its user. Changes nothing. */
-export async function checkRedis (config: Config): Promise<Finding[]> {
-  if (config.redisUrl === undefined) return [ok('Redis', 'none, codes are in process memory: for development only')]
+export async function checkRedis (connection: RedisConnection | undefined): Promise<Finding[]> {
+  if (connection === undefined) return [ok('Redis', 'none, codes are in process memory: for development only')]
   const lines: string[] = []
   const stream = { write: (line: string) => { lines.push(line) } }
   const app = Fastify({ logger: { ...loggerOptions('error'), stream } })
   const findings: Finding[] = []
   try {
     const started = performance.now()
-    await app.register(redisPlugin, config)
+    await app.register(redisPlugin, { connection })
     const redis = app.redis as Redis
     await reach(redis)
     findings.push(ok('Redis', `reachable in ${Math.round(performance.now() - started)} ms`))
     const nodes = mastersOf(redis)
-    findings.push(checkTopology(config.redisUrl, await infoOf(nodes[0] as Node), nodes.length))
+    findings.push(checkTopology(connection.target, await infoOf(nodes[0] as Node), nodes.length))
     findings.push(await checkRights(redis), await checkWrites(redis))
     for (const node of nodes) {
       const name = nodes.length > 1 ? `Redis ${node.options.host}:${node.options.port}` : 'Redis'

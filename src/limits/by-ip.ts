@@ -18,9 +18,14 @@ const nameSpace = 'address:'
 
 interface Budget { max: number, remaining: number, ttlInSeconds: number, isExceeded: boolean }
 
-interface Options extends CodeSecrets {
-  rateLimitIpMax: number
-  rateLimitIpWindowSeconds: number
+/** Requests of one client IP. */
+export interface IpLimit {
+  max: number
+  windowSeconds: number
+}
+
+interface Options extends IpLimit {
+  secrets: CodeSecrets
   /** IPs and CIDR ranges of the gateways whose X-Forwarded-For is trusted. */
   trustProxy: string[]
 }
@@ -29,7 +34,7 @@ interface Options extends CodeSecrets {
  * One budget per client IP, shared by every route with this hook and, through Redis, by all replicas. All clients of an
  * IPv6 /48 also share a second, larger budget.
  */
-export default fp<Options>(async (app, { rateLimitIpMax, rateLimitIpWindowSeconds, trustProxy, ...secrets }) => {
+export default fp<Options>(async (app, { max: maxRequests, windowSeconds, secrets, trustProxy }) => {
   const { redis } = app
   const pickSecret = secretPicker(secrets, async (key) => redis?.exists(`${nameSpace}${key}`))
   /** Returns a function that counts a request in the budget of its group. */
@@ -40,7 +45,7 @@ export default fp<Options>(async (app, { rateLimitIpMax, rateLimitIpWindowSecond
       await scope.register(rateLimit, {
         global: false,
         max,
-        timeWindow: rateLimitIpWindowSeconds * 1000,
+        timeWindow: windowSeconds * 1000,
         ...(redis && { redis, nameSpace }),
         async keyGenerator (request) {
           const keyOf = (secret: string) => keyedDigest(secret, 'address', group(clientAddress(request)))
@@ -52,8 +57,8 @@ export default fp<Options>(async (app, { rateLimitIpMax, rateLimitIpWindowSecond
     // Without an allow list, the limiter counts every request.
     return async (request: FastifyRequest) => await count(request) as Budget
   }
-  const countAddress = await budgetOf(rateLimitIpMax, addressGroup)
-  const countWide = await budgetOf(rateLimitIpMax * wideFactor, (address) => wideAddressGroup(address) as string)
+  const countAddress = await budgetOf(maxRequests, addressGroup)
+  const countWide = await budgetOf(maxRequests * wideFactor, (address) => wideAddressGroup(address) as string)
 
   /** Counts a request. Returns the budget with fewer requests left. Throws unavailable when Redis does not respond. */
   async function tightestBudget (request: FastifyRequest): Promise<Budget> {

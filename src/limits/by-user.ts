@@ -21,13 +21,14 @@ const maxWaitMs = 250
 
 const writes = new Set(['POST', 'PUT', 'PATCH', 'DELETE'])
 
-interface Options {
-  rateLimitUserMax: number
-  rateLimitUserWindowSeconds: number
+/** Writes per user: all connections and devices of a user share the limits. */
+export interface UserLimit {
+  max: number
+  windowSeconds: number
 }
 
 /** Limits per user: all connections and devices of a user share them. */
-export default fp<Options>(async (app, { rateLimitUserMax, rateLimitUserWindowSeconds }) => {
+export default fp<UserLimit>(async (app, { max: maxWrites, windowSeconds }) => {
   const inFlight = new Map<number, number>()
   const whenClosed = closings()
 
@@ -57,8 +58,8 @@ export default fp<Options>(async (app, { rateLimitUserMax, rateLimitUserWindowSe
   await app.register(async (scope) => {
     await scope.register(rateLimit, {
       global: false,
-      max: rateLimitUserMax,
-      timeWindow: rateLimitUserWindowSeconds * 1000,
+      max: maxWrites,
+      timeWindow: windowSeconds * 1000,
       ...(app.redis && { redis: app.redis, nameSpace: 'writes:' }),
       keyGenerator: ({ user }) => String(user.id)
     })

@@ -109,17 +109,13 @@ export function memoryGuessStore (): GuessStore {
   }
 }
 
-interface GuessOptions extends CodeSecrets {
-  rateLimitIpGuessesPerHour: number
-}
-
 export type GuessLimit = ReturnType<typeof guessLimit>
 
 /**
  * The limit on wrong guesses per client IP, for all numbers together (CONTRACT, section 4): per IPv4 address or IPv6
  * /64, with a larger budget per /48 on top.
  */
-export function guessLimit (store: GuessStore, { rateLimitIpGuessesPerHour: max, ...secrets }: GuessOptions) {
+export function guessLimit (store: GuessStore, secrets: CodeSecrets, maxPerHour: number) {
   const pickSecret = secretPicker(secrets, store.has)
   async function budgetOf (group: string, budget: number) {
     const keyOf = (secret: string) => keyedDigest(secret, 'guesses', group)
@@ -128,7 +124,8 @@ export function guessLimit (store: GuessStore, { rateLimitIpGuessesPerHour: max,
 
   function budgetsOf (clientIp: string) {
     const wide = wideAddressGroup(clientIp)
-    return Promise.all([budgetOf(addressGroup(clientIp), max), ...(wide ? [budgetOf(wide, max * wideFactor)] : [])])
+    const budget = budgetOf(addressGroup(clientIp), maxPerHour)
+    return Promise.all([budget, ...(wide ? [budgetOf(wide, maxPerHour * wideFactor)] : [])])
   }
 
   return {

@@ -56,6 +56,8 @@ export function dailyMessages (redis: Redis, secrets: CodeSecrets, max: number) 
   }
 
   return {
+    max,
+
     /** Counts one message, or returns `full` at the maximum. `now` is in milliseconds since the epoch. */
     async take (market: MarketId, now: number): Promise<Place | Full> {
       const [status, value] = await scripts.take(await dayOf(market), max, now)

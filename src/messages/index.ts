@@ -7,12 +7,17 @@ export {
   SmsOptedOut, SmsRefused, SmsUncertain, SmsUnsupported, type SmsContext, type SmsMessage, type SmsSender
 } from './port.js'
 
-/** A new provider is a new file and an entry here. */
-const providers = { console: consoleSms, webhook: webhookSms, twilio: twilioSms }
+/** A provider and its account. A new provider is a new file, a member here and a case below. */
+export type ProviderOptions =
+  | { name: 'console' }
+  | { name: 'webhook' } & WebhookOptions
+  | { name: 'twilio' } & TwilioOptions
 
-export interface SmsOptions extends TwilioOptions, WebhookOptions {
-  smsProvider: keyof typeof providers
+/** The sender that hands messages to a provider. */
+export function smsSender (options: ProviderOptions): SmsSender {
+  switch (options.name) {
+    case 'console': return consoleSms()
+    case 'webhook': return webhookSms(options)
+    case 'twilio': return twilioSms(options)
+  }
 }
-
-/** The sender that the configuration names. */
-export const smsSender = (options: SmsOptions): SmsSender => providers[options.smsProvider](options)

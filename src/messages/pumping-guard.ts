@@ -14,6 +14,7 @@ export type GuardScope = 'client' | 'block' | 'market'
 
 export interface GuardVerdict {
   scope: GuardScope
+  mode: PumpingGuardOptions['mode']
   retryAfterSeconds: number
 }
 
@@ -71,12 +72,13 @@ interface GuardedSend {
   isKnown: boolean
 }
 
-interface GuardOptions extends CodeSecrets {
-  smsGuard: 'enforce' | 'observe' | 'off'
-  smsGuardBlockSends: number
-  smsGuardMarketSends: number
-  smsGuardClientSends: number
-  smsGuardMinVerifiedPercent: number
+export interface PumpingGuardOptions {
+  mode: 'enforce' | 'observe' | 'off'
+  blockSends: number
+  marketSends: number
+  clientSends: number
+  /** The share of the messages that must lead to a login. */
+  minVerifiedPercent: number
 }
 
 /**
@@ -84,12 +86,10 @@ interface GuardOptions extends CodeSecrets {
  * last 60 minutes, per client IP, block of numbers (E.164 without the last four digits) and market. Known numbers are
  * neither counted nor refused, but run the same commands: otherwise the response time would reveal them.
  */
-export function pumpingGuard (redis: Redis, config: GuardOptions) {
+export function pumpingGuard (redis: Redis, config: PumpingGuardOptions, secrets: CodeSecrets) {
   const run = redisScript<number>(redis, 'guardCount', count)
-  const thresholds = {
-    client: config.smsGuardClientSends, block: config.smsGuardBlockSends, market: config.smsGuardMarketSends
-  }
-  const digest = (scope: GuardScope, what: string, secret = config.codeSecret) => keyedDigest(secret, scope, what)
+  const thresholds = { client: config.clientSends, block: config.blockSends, market: config.marketSends }
+  const digest = (scope: GuardScope, what: string, secret = secrets.current) => keyedDigest(secret, scope, what)
   const marketKeys = Object.fromEntries(
     marketIds.map((market) => [market, digest('market', market)])) as Record<MarketId, string>
 
@@ -97,8 +97,8 @@ export function pumpingGuard (redis: Redis, config: GuardOptions) {
   const addPrevious = redisScript<null>(redis, 'guardAdd', addCounts)
   /** Moves the counts under CODE_SECRET_PREVIOUS to those under CODE_SECRET. */
   async function carryOver (scope: GuardScope, what: string) {
-    if (config.codeSecretPrevious === undefined) return
-    const counts = await takePrevious(`guard:${digest(scope, what, config.codeSecretPrevious)}`)
+    if (secrets.previous === undefined) return
+    const counts = await takePrevious(`guard:${digest(scope, what, secrets.previous)}`)
     if (counts.length > 0) await addPrevious(`guard:${digest(scope, what)}`, ...counts)
   }
 
@@ -110,7 +110,7 @@ export function pumpingGuard (redis: Redis, config: GuardOptions) {
 
   /** Counts in one hash. Returns the minutes for which its scope is paused, or 0. */
   const add = ([scope, key]: [GuardScope, string], now: number, kind: 's' | 'v', by: number) => run(`guard:${key}`,
-    Math.floor(now / minuteMs), thresholds[scope], config.smsGuardMinVerifiedPercent, kind, by, config.smsGuard)
+    Math.floor(now / minuteMs), thresholds[scope], config.minVerifiedPercent, kind, by, config.mode)
 
   /** Undoes the count of a send in `scopes`. */
   const undo = (scopes: Array<[GuardScope, string]>, { now, isKnown }: GuardedSend) =>
@@ -136,8 +136,8 @@ export function pumpingGuard (redis: Redis, config: GuardOptions) {
         for (const scope of scopesOf(send)) {
           const minutes = await add(scope, send.now, 's', send.isKnown ? 0 : 1)
           if (minutes > 0 && !send.isKnown) {
-            verdict ??= { scope: scope[0], retryAfterSeconds: minutes * 60 }
-            if (config.smsGuard === 'enforce') break
+            verdict ??= { scope: scope[0], mode: config.mode, retryAfterSeconds: minutes * 60 }
+            if (config.mode === 'enforce') break
           }
           counted.push(scope)
         }
@@ -146,7 +146,7 @@ export function pumpingGuard (redis: Redis, config: GuardOptions) {
         await undo(counted, send).catch(() => undefined)
         throw error
       }
-      if (verdict && config.smsGuard === 'enforce') await undo(counted, send)
+      if (verdict && config.mode === 'enforce') await undo(counted, send)
       return verdict
     },
 

@@ -6,21 +6,21 @@ const sentences: Record<Language, (app: string, code: string) => string> = {
   ky: (app, code) => `${app}: сиздин код ${code}`
 }
 
-/** What shapes a message, named as in the configuration. */
-export interface MessageSettings {
-  smsAppName: string
-  smsWebotpDomain: string | undefined
-  smsAndroidHash: string | undefined
+/** What a message says besides its code. */
+export interface MessageOptions {
+  appName: string
+  webotpDomain: string | undefined
+  androidHash: string | undefined
 }
 
 /**
  * The message for a code. The last line is for autofill: WebOTP (WICG, Origin-bound one-time codes) or Android's SMS
  * Retriever.
  */
-export function smsText (settings: MessageSettings, language: Language, code: string): string {
-  const { smsAppName, smsWebotpDomain, smsAndroidHash } = settings
-  const autofill = smsWebotpDomain ? `@${smsWebotpDomain} #${code}` : smsAndroidHash
-  return [sentences[language](smsAppName, code), ...autofill ? ['', autofill] : []].join('\n')
+export function smsText (options: MessageOptions, language: Language, code: string): string {
+  const { appName, webotpDomain, androidHash } = options
+  const autofill = webotpDomain ? `@${webotpDomain} #${code}` : androidHash
+  return [sentences[language](appName, code), ...autofill ? ['', autofill] : []].join('\n')
 }
 
 /** The GSM 7-bit default alphabet (3GPP TS 23.038) with its extension, whose characters take two places. */
@@ -37,11 +37,11 @@ export function segmentOf (text: string): { places: number, limit: number } {
 const retrieverBytes = 140
 
 /** Returns one line per language whose message exceeds one segment or the limit of Android's SMS Retriever. */
-export function messageProblems (settings: MessageSettings): string[] {
-  const autofill = settings.smsWebotpDomain ? 'SMS_WEBOTP_DOMAIN' : settings.smsAndroidHash && 'SMS_ANDROID_HASH'
+export function messageIssues (options: MessageOptions): string[] {
+  const autofill = options.webotpDomain ? 'SMS_WEBOTP_DOMAIN' : options.androidHash && 'SMS_ANDROID_HASH'
   const cause = autofill ? `SMS_APP_NAME and ${autofill} make` : 'SMS_APP_NAME makes'
   return languages.flatMap((language) => {
-    const text = smsText(settings, language, '000000')
+    const text = smsText(options, language, '000000')
     const { places, limit } = segmentOf(text)
     const bytes = Buffer.byteLength(text)
     const tooLong = (by: number, reader: string, size: string) =>

@@ -26,11 +26,11 @@ const unknown = 'unknown'
 const misnamed = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total']
 
 interface Options {
-  /** 0: neither HTTP requests nor the Node.js process are measured. */
-  metricsPort: number
+  /** METRICS_PORT. 0: neither HTTP requests nor the Node.js process are measured. */
+  port: number
 }
 
-export default fp<Options>(async (app, { metricsPort }) => {
+export default fp<Options>(async (app, { port }) => {
   const registry = new Registry()
   const registers = [registry]
   app.decorate('metrics', registry)
@@ -93,7 +93,7 @@ export default fp<Options>(async (app, { metricsPort }) => {
   })
   build.set({ version, node: process.version }, 1)
 
-  if (metricsPort === 0) return
+  if (port === 0) return
   collectDefaultMetrics({ register: registry })
   for (const name of misnamed) registry.removeSingleMetric(name)
 

@@ -3,10 +3,10 @@ import type { FastifyBaseLogger } from 'fastify'
 import fp from 'fastify-plugin'
 import { Cluster } from 'ioredis'
 import { outageLog, type OutageLog } from '../monitoring/outage-log.js'
-import { connect, movable, type Redis } from '../redis/connect.js'
+import { connect, movable, type Redis, type RedisConnection } from '../redis/connect.js'
 import { commandProbe, infoField } from '../redis/probe.js'
 import { describeRedis, isWrongDatabase } from '../redis/refusal.js'
-import { parseRedisUrl, type RedisTarget } from '../redis/url.js'
+import type { RedisTarget } from '../redis/url.js'
 
 const startTimeoutMs = 1000
 /** How often Redis is probed, so that an idle process also notices a change. */
@@ -24,12 +24,7 @@ declare module 'fastify' {
 
 export interface RedisPluginOptions {
   /** Undefined in development: all state is then in process memory. */
-  redisUrl: string | undefined
-  /** PEM of the certificate authority to trust. */
-  redisCa: string | undefined
-  redisTlsVerify: boolean
-  /** The beginning of every key. */
-  redisPrefix: string
+  connection: RedisConnection | undefined
 }
 
 /** Warns once of each eviction policy that may remove a revocation or a code before its TTL ends. */
@@ -47,21 +42,21 @@ function evictionWarning (log: FastifyBaseLogger) {
 /** INFO of a server; empty if it does not respond or the user lacks the right. */
 const infoOf = (server: { info: () => Promise<string> }) => server.info().catch(() => '')
 
-export default fp<RedisPluginOptions>(async (app, { redisUrl, redisCa, redisTlsVerify, redisPrefix }) => {
+export default fp<RedisPluginOptions>(async (app, options) => {
   const outage = outageLog(app.log, 'Redis', describeRedis)
   app.decorate('redisOutage', outage)
-  if (redisUrl === undefined) {
+  if (options.connection === undefined) {
     app.decorate<Redis | null>('redis', null)
     app.decorate('probeRedis', async () => {})
     return
   }
-  const tls = { rejectUnauthorized: redisTlsVerify, ...(redisCa && { ca: redisCa }) }
+  const { target: configured, ...connectOptions } = options.connection
   const warnOfEviction = evictionWarning(app.log)
   /** Resolves when the work that follows the latest 'ready' event is done. */
   let settled = Promise.resolve()
 
   function open (target: RedisTarget): Redis {
-    const connection = connect(target, { keyPrefix: redisPrefix, tls })
+    const connection = connect(target, connectOptions)
     connection.on('error', (error) => {
       outage.down(error)
       // ioredis would continue with database 0. Reconnect instead, until the server has the database.
@@ -71,7 +66,7 @@ export default fp<RedisPluginOptions>(async (app, { redisUrl, redisCa, redisTlsV
     return connection
   }
 
-  const redis = movable(open(parseRedisUrl(redisUrl) as RedisTarget))
+  const redis = movable(open(configured))
   const probe = commandProbe(redis.client, redis.current)
   const probeRedis = () => probe().then(outage.up, (error: unknown) => {
     outage.down(error)
@@ -83,8 +78,9 @@ export default fp<RedisPluginOptions>(async (app, { redisUrl, redisCa, redisTlsV
     // A Cluster connects to a node at the first command to it, and refuses further commands until it is connected.
     const servers = connection instanceof Cluster ? connection.nodes('master') : [connection]
     const infos = await Promise.all(servers.map(infoOf))
-    if (!(connection instanceof Cluster) && infoField(infos[0] as string, 'cluster_enabled') === '1') {
-      redis.moveTo(open({ nodes: [redisUrl as string] }))
+    const isClusterNode = !(connection instanceof Cluster) && infoField(infos[0] as string, 'cluster_enabled') === '1'
+    if (isClusterNode && 'server' in configured) {
+      redis.moveTo(open({ nodes: [configured.server] }))
       return
     }
     infos.forEach(warnOfEviction)

@@ -39,19 +39,19 @@ export function offerMetrics (registry: Registry) {
 }
 
 /**
- * Runs `config.webConcurrency` workers on one port (node:cluster), and replaces each one that dies. METRICS_PORT shows
+ * Runs `config.server.workers` workers on one port (node:cluster), and replaces each one that dies. METRICS_PORT shows
  * the sum over all workers. After a stop signal the process exits with its last worker. It exits with 1 if not even the
  * first worker starts. Throws if METRICS_PORT is not available.
  */
 export async function superviseWorkers (config: Config): Promise<void> {
-  const log = pino(loggerOptions(config.logLevel))
+  const log = pino(loggerOptions(config.server.logLevel))
   const workers = new Set<Worker>()
   let isUp = false
   let stopping: StopSignal | undefined
   let exitCode = 0
 
   // A key that is generated at start must be the same in all workers. JWT_SECRET_FILE beside it would be an error.
-  const fork = () => workers.add(cluster.fork({ JWT_SECRET: config.jwtSecret, JWT_SECRET_FILE: '' }))
+  const fork = () => workers.add(cluster.fork({ JWT_SECRET: config.tokens.secret, JWT_SECRET_FILE: '' }))
   // The callback ignores the error of a worker that has just died.
   const forward = (worker: Worker, signal: StopSignal) => worker.send(signal, () => {})
 
@@ -59,7 +59,7 @@ export async function superviseWorkers (config: Config): Promise<void> {
     isUp = true
     // The worker had no handler while it was starting: send the signal again.
     if (stopping) return forward(worker, stopping)
-    for (let missing = config.webConcurrency - workers.size; missing > 0; missing--) fork()
+    for (let missing = config.server.workers - workers.size; missing > 0; missing--) fork()
   })
   cluster.on('exit', (worker, code, signal) => {
     workers.delete(worker)
@@ -77,7 +77,7 @@ export async function superviseWorkers (config: Config): Promise<void> {
     for (const worker of workers) forward(worker, signal)
   })
   const registry = new AggregatorRegistry()
-  await serveMetrics(config, () => registry.clusterMetrics())
+  await serveMetrics(config.metrics, () => registry.clusterMetrics())
   // The first worker starts alone, so that an error at start is printed once.
   fork()
 }

@@ -23,13 +23,13 @@ export async function serve (
   const app = await buildApp(config, overrides)
   sendWarningsTo(app.log)
   const abort = new AbortController()
-  const delay = config.drainSeconds * 1000 + closeDelayMs
+  const delay = config.server.drainSeconds * 1000 + closeDelayMs
   const { close } = closeWithGrace({ delay, logger: false, skip: ['SIGINT', 'SIGTERM'] }, async ({ err }) => {
     if (err) {
       app.log.fatal({ event: 'crash', err }, 'uncaught error, shutting down')
       abort.abort()
     }
-    await app.drain(config.drainSeconds, abort.signal)
+    await app.drain(config.server.drainSeconds, abort.signal)
     await app.close()
     await onClosed()
   })
@@ -40,7 +40,7 @@ export async function serve (
     isClosing = true
   })
   if (cluster.isWorker) offerMetrics(app.metrics)
-  else await serveMetrics(config, () => app.metrics.metrics())
-  await app.listen({ host: config.host, port: config.port })
+  else await serveMetrics(config.metrics, () => app.metrics.metrics())
+  await app.listen({ host: config.server.host, port: config.server.port })
   return { app, port: (app.server.address() as AddressInfo).port }
 }

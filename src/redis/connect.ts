@@ -46,6 +46,11 @@ export interface RedisOptions {
   tls: ConnectionOptions
 }
 
+/** Where Redis is and how to connect to it. */
+export interface RedisConnection extends RedisOptions {
+  target: RedisTarget
+}
+
 /** Opens a connection to one server, to a Cluster, or to the master that the Sentinels name. */
 export function connect (target: RedisTarget, { keyPrefix, tls }: RedisOptions): Redis {
   if ('server' in target) {

@@ -10,12 +10,12 @@ const twilio = {
   SMS_PROVIDER: 'twilio', TWILIO_ACCOUNT_SID: `AC${'0'.repeat(32)}`, TWILIO_FROM: '+15005550006', TWILIO_AUTH_TOKEN: 'twilio-token'
 }
 
-function problemsOf (env: Record<string, string>): string[] {
+function issuesOf (env: Record<string, string>): string[] {
   try {
     loadConfig(env)
     return []
   } catch (error) {
-    return (error as ConfigError).problems
+    return (error as ConfigError).issues
   }
 }
 
@@ -45,7 +45,7 @@ for (const [name, env] of [
 
   t.test(`${name} and ${name}_FILE together are refused, with neither value`, async (t) => {
     const both = { ...env, ...await moved(t, env, name), [name]: env[name] as string }
-    t.strictSame(problemsOf(both), [`${name} and ${name}_FILE are both set, set one of them`])
+    t.strictSame(issuesOf(both), [`${name} and ${name}_FILE are both set, set one of them`])
   })
 }
 
@@ -54,7 +54,7 @@ t.test('a file that cannot be read is reported once, with the reason', async (t)
   t.teardown(folder.remove)
   for (const [path, reason] of [[join(folder.path, 'missing'), 'ENOENT'], [folder.path, 'EISDIR']] as const) {
     const { JWT_SECRET, DATABASE_URL, ...rest } = production
-    t.strictSame(problemsOf({ ...rest, JWT_SECRET_FILE: path, DATABASE_URL_FILE: path }).sort(), [
+    t.strictSame(issuesOf({ ...rest, JWT_SECRET_FILE: path, DATABASE_URL_FILE: path }).sort(), [
       `DATABASE_URL_FILE names a file that cannot be read (${reason}): ${path}`,
       `JWT_SECRET_FILE names a file that cannot be read (${reason}): ${path}`
     ])
@@ -64,18 +64,18 @@ t.test('a file that cannot be read is reported once, with the reason', async (t)
 t.test('an empty file is refused, an empty path counts as unset', async (t) => {
   const { JWT_SECRET, ...rest } = production
   const path = await fileOf(t, '\n')
-  t.strictSame(problemsOf({ ...rest, JWT_SECRET_FILE: path }), [`JWT_SECRET_FILE names an empty file: ${path}`])
-  t.strictSame(problemsOf({ ...rest, JWT_SECRET_FILE: '' }), ['JWT_SECRET is required'])
-  t.strictSame(problemsOf({ ...production, JWT_SECRET_FILE: '' }), [])
+  t.strictSame(issuesOf({ ...rest, JWT_SECRET_FILE: path }), [`JWT_SECRET_FILE names an empty file: ${path}`])
+  t.strictSame(issuesOf({ ...rest, JWT_SECRET_FILE: '' }), ['JWT_SECRET is required'])
+  t.strictSame(issuesOf({ ...production, JWT_SECRET_FILE: '' }), [])
 })
 
 t.test('a wrong value in a file is an issue of its variable and is not shown', async (t) => {
   const { DATABASE_URL, JWT_SECRET, ...rest } = production
-  const problems = problemsOf({ ...rest, DATABASE_URL_FILE: await fileOf(t, 'mysql://hunter2'), JWT_SECRET_FILE: await fileOf(t, 'hunter2') })
-  t.match(problems, [/^DATABASE_URL must be/, /^JWT_SECRET must have/])
-  t.notMatch(problems.join(), /hunter2/)
+  const issues = issuesOf({ ...rest, DATABASE_URL_FILE: await fileOf(t, 'mysql://hunter2'), JWT_SECRET_FILE: await fileOf(t, 'hunter2') })
+  t.match(issues, [/^DATABASE_URL must be/, /^JWT_SECRET must have/])
+  t.notMatch(issues.join(), /hunter2/)
 })
 
 t.test('only secrets and URLs are read from files', async (t) => {
-  t.equal(loadConfig({ ...production, SMS_APP_NAME_FILE: '/nowhere' }).smsAppName, 'Marque')
+  t.equal(loadConfig({ ...production, SMS_APP_NAME_FILE: '/nowhere' }).message.appName, 'Marque')
 })

@@ -1,14 +1,16 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import t from 'tap'
 import { ConfigError, loadConfig, type Config } from '../../src/config/index.js'
 import { exampleJwtSecret } from '../../src/config/keys.js'
+import { variables } from '../../src/config/variables.js'
+import { parseRedisUrl } from '../../src/redis/url.js'
 import { productionEnv } from '../helpers/service.js'
 
 type Env = Record<string, string | undefined>
 
 const complete = productionEnv('postgres://user:database-password@db.example:5432/app', 'redis://:redis-password@redis.example:6379')
-/** Production with only the required variables. */
-const required: Env = { ...complete, HOST: undefined, PORT: undefined, LOG_LEVEL: undefined, DRAIN_SECONDS: undefined, METRICS_PORT: undefined, CODE_SECRET: undefined, RATE_LIMIT_IP_MAX: undefined, RATE_LIMIT_IP_GUESSES_PER_HOUR: undefined, SMS_GUARD_BLOCK_SENDS: undefined, SMS_GUARD_MARKET_SENDS: undefined, SMS_GUARD_CLIENT_SENDS: undefined }
+/** Production with nothing set but what it requires. */
+const required: Env = { ...complete, HOST: undefined, PORT: undefined, LOG_LEVEL: undefined, DRAIN_SECONDS: undefined, METRICS_PORT: undefined, CODE_SECRET: undefined, RATE_LIMIT_IP_MAX: undefined, RATE_LIMIT_IP_GUESSES_PER_HOUR: undefined, RATE_LIMIT_USER_MAX: undefined, SMS_GUARD_BLOCK_SENDS: undefined, SMS_GUARD_MARKET_SENDS: undefined, SMS_GUARD_CLIENT_SENDS: undefined }
 const development: Env = { NODE_ENV: 'development', DATABASE_URL: complete.DATABASE_URL }
 
 /** The issues of an environment, one line each; empty if the environment is accepted. */
@@ -17,84 +19,89 @@ function faults (env: Env): string[] {
     loadConfig(env)
     return []
   } catch (error) {
-    if (error instanceof ConfigError) return error.problems
+    if (error instanceof ConfigError) return error.issues
     throw error
   }
 }
-const names = (problems: string[]) => problems.map((problem) => problem.split(' ')[0])
+const names = (issues: string[]) => issues.map((issue) => issue.split(' ')[0])
 
-/** Every whole number: its key, its default and its bounds, both of which are accepted. */
-const integers: Array<[name: string, key: keyof Config, fallback: number | undefined, min: number, max: number]> = [
-  ['PORT', 'port', 3000, 0, 65535],
-  ['WEB_CONCURRENCY', 'webConcurrency', 1, 1, 1024],
-  ['DRAIN_SECONDS', 'drainSeconds', 5, 0, 600],
-  ['METRICS_PORT', 'metricsPort', 9464, 0, 65535],
-  ['DATABASE_POOL_MAX', 'databasePoolMax', 10, 1, 1000],
-  ['DATABASE_CONNECT_TIMEOUT_MS', 'databaseConnectTimeoutMs', 3000, 1, 600_000],
-  ['JWT_TTL_SECONDS', 'jwtTtlSeconds', 1800, 1, 31_536_000],
-  ['SESSION_MAX_SECONDS', 'sessionMaxSeconds', 15_552_000, 1, 3_153_600_000],
-  ['CODE_TTL_SECONDS', 'codeTtlSeconds', 300, 1, 600],
-  ['CODE_MAX_ATTEMPTS', 'codeMaxAttempts', 5, 1, 100],
-  ['CODE_RESEND_SECONDS', 'codeResendSeconds', 60, 1, 3600],
-  ['CODE_SENDS_PER_HOUR', 'codeSendsPerHour', 5, 1, 1_000_000],
-  ['CODE_SENDS_PER_DAY', 'codeSendsPerDay', 10, 1, 1_000_000],
-  ['CODE_GUESSES_PER_DAY', 'codeGuessesPerDay', 50, 1, 1_000_000],
-  ['SMS_TIMEOUT_MS', 'smsTimeoutMs', 5000, 100, 60_000],
-  ['RATE_LIMIT_IP_MAX', 'rateLimitIpMax', 30, 1, 1_000_000],
-  ['RATE_LIMIT_IP_GUESSES_PER_HOUR', 'rateLimitIpGuessesPerHour', 60, 1, 1_000_000],
-  ['RATE_LIMIT_IP_WINDOW_SECONDS', 'rateLimitIpWindowSeconds', 60, 1, 86_400],
-  ['SMS_GUARD_BLOCK_SENDS', 'smsGuardBlockSends', 20, 1, 1_000_000],
-  ['SMS_GUARD_MARKET_SENDS', 'smsGuardMarketSends', 200, 1, 100_000_000],
-  ['SMS_GUARD_CLIENT_SENDS', 'smsGuardClientSends', 10, 1, 1_000_000],
-  ['SMS_MARKET_DAILY_MAX', 'smsMarketDailyMax', undefined, 1, 100_000_000],
-  ['SMS_GUARD_MIN_VERIFIED_PERCENT', 'smsGuardMinVerifiedPercent', 20, 0, 100]
+/** Reads what became of a variable. */
+type Member = (config: Config) => unknown
+
+/** Every whole number: what becomes of it, its default and its bounds, both of which are taken. */
+const integers: Array<[name: string, member: Member, fallback: number | undefined, min: number, max: number]> = [
+  ['PORT', ({ server }) => server.port, 3000, 0, 65535],
+  ['WEB_CONCURRENCY', ({ server }) => server.workers, 1, 1, 1024],
+  ['DRAIN_SECONDS', ({ server }) => server.drainSeconds, 5, 0, 600],
+  ['METRICS_PORT', ({ metrics }) => metrics.port, 9464, 0, 65535],
+  ['DATABASE_POOL_MAX', ({ database }) => database.poolMax, 10, 1, 1000],
+  ['DATABASE_CONNECT_TIMEOUT_MS', ({ database }) => database.connectTimeoutMs, 3000, 1, 600_000],
+  ['JWT_TTL_SECONDS', ({ tokens }) => tokens.ttlSeconds, 1800, 1, 31_536_000],
+  ['SESSION_MAX_SECONDS', ({ tokens }) => tokens.sessionMaxSeconds, 15_552_000, 1, 3_153_600_000],
+  ['CODE_TTL_SECONDS', ({ codes }) => codes.ttlMs / 1000, 300, 1, 600],
+  ['CODE_MAX_ATTEMPTS', ({ codes }) => codes.maxAttempts, 5, 1, 100],
+  ['CODE_RESEND_SECONDS', ({ codes }) => codes.resendMs / 1000, 60, 1, 3600],
+  ['CODE_SENDS_PER_HOUR', ({ codes }) => codes.sendsPerHour, 5, 1, 1_000_000],
+  ['CODE_SENDS_PER_DAY', ({ codes }) => codes.sendsPerDay, 10, 1, 1_000_000],
+  ['CODE_GUESSES_PER_DAY', ({ codes }) => codes.guessesPerDay, 50, 1, 1_000_000],
+  ['SMS_TIMEOUT_MS', ({ provider }) => 'timeoutMs' in provider && provider.timeoutMs, 5000, 100, 60_000],
+  ['RATE_LIMIT_IP_MAX', ({ ipLimit }) => ipLimit.max, 30, 1, 1_000_000],
+  ['RATE_LIMIT_IP_GUESSES_PER_HOUR', ({ ipLimit }) => ipLimit.guessesPerHour, 60, 1, 1_000_000],
+  ['RATE_LIMIT_IP_WINDOW_SECONDS', ({ ipLimit }) => ipLimit.windowSeconds, 60, 1, 86_400],
+  ['RATE_LIMIT_USER_MAX', ({ userLimit }) => userLimit.max, 300, 1, 1_000_000],
+  ['RATE_LIMIT_USER_WINDOW_SECONDS', ({ userLimit }) => userLimit.windowSeconds, 60, 1, 86_400],
+  ['SMS_GUARD_BLOCK_SENDS', ({ pumpingGuard }) => pumpingGuard.blockSends, 20, 1, 1_000_000],
+  ['SMS_GUARD_MARKET_SENDS', ({ pumpingGuard }) => pumpingGuard.marketSends, 200, 1, 100_000_000],
+  ['SMS_GUARD_CLIENT_SENDS', ({ pumpingGuard }) => pumpingGuard.clientSends, 10, 1, 1_000_000],
+  ['SMS_MARKET_DAILY_MAX', ({ marketDailyMax }) => marketDailyMax, undefined, 1, 100_000_000],
+  ['SMS_GUARD_MIN_VERIFIED_PERCENT', ({ pumpingGuard }) => pumpingGuard.minVerifiedPercent, 20, 0, 100]
 ]
 
-for (const [name, key, fallback, min, max] of integers) {
+for (const [name, member, fallback, min, max] of integers) {
   t.test(`${name} is a whole number from ${min} to ${max}, by default ${fallback}`, async (t) => {
-    t.equal(loadConfig(required)[key], fallback)
-    t.equal(loadConfig({ ...required, [name]: '' })[key], fallback, 'empty counts as not set')
-    for (const value of [min, max]) t.equal(loadConfig({ ...required, [name]: String(value) })[key], value)
+    t.equal(member(loadConfig(required)), fallback)
+    t.equal(member(loadConfig({ ...required, [name]: '' })), fallback, 'empty counts as not set')
+    for (const value of [min, max]) t.equal(member(loadConfig({ ...required, [name]: String(value) })), value)
     for (const value of [String(min - 1), String(max + 1), `${min}.5`, ` ${max}`, `${max} `, '1e2', '0x10', 'ten', '-1', '+5', '٣', 'NaN', 'Infinity']) {
       t.strictSame(names(faults({ ...required, [name]: value })), [name], JSON.stringify(value))
     }
   })
 }
 
-/** Every choice: its default in production, and all accepted values with their meaning. */
-const choices: Array<[name: string, key: keyof Config, fallback: unknown, values: Record<string, unknown>]> = [
-  ['LOG_LEVEL', 'logLevel', 'info', Object.fromEntries(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) => [level, level]))],
-  ['DATABASE_PREPARED_STATEMENTS', 'databasePreparedStatements', true, { true: true, false: false }],
-  ['REDIS_TLS_VERIFY', 'redisTlsVerify', true, { true: true, false: false }],
-  ['DOCS', 'docs', false, { true: true, false: false }],
-  ['SMS_GUARD', 'smsGuard', 'enforce', { enforce: 'enforce', observe: 'observe', off: 'off' }],
-  ['NODE_ENV', 'nodeEnv', 'production', { production: 'production', development: 'development', test: 'test' }]
+/** Every choice: its default in production, and all values that are taken with what they become. */
+const choices: Array<[name: string, member: Member, fallback: unknown, values: Record<string, unknown>]> = [
+  ['LOG_LEVEL', ({ server }) => server.logLevel, 'info', Object.fromEntries(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) => [level, level]))],
+  ['DATABASE_PREPARED_STATEMENTS', ({ database }) => database.usesPreparedStatements, true, { true: true, false: false }],
+  ['REDIS_TLS_VERIFY', ({ redis }) => redis?.tls.rejectUnauthorized, true, { true: true, false: false }],
+  ['DOCS', ({ server }) => server.hasDocs, false, { true: true, false: false }],
+  ['SMS_GUARD', ({ pumpingGuard }) => pumpingGuard.mode, 'enforce', { enforce: 'enforce', observe: 'observe', off: 'off' }],
+  ['NODE_ENV', ({ nodeEnv }) => nodeEnv, 'production', { production: 'production', development: 'development', test: 'test' }]
 ]
 
-for (const [name, key, fallback, values] of choices) {
+for (const [name, member, fallback, values] of choices) {
   t.test(`${name} is one of ${Object.keys(values).join(', ')}, by default ${fallback}`, async (t) => {
-    t.equal(loadConfig({ ...required, [name]: undefined })[key], fallback)
-    t.equal(loadConfig({ ...required, [name]: '' })[key], fallback, 'empty counts as not set')
-    for (const [value, meaning] of Object.entries(values)) t.equal(loadConfig({ ...required, [name]: value })[key], meaning)
+    t.equal(member(loadConfig({ ...required, [name]: undefined })), fallback)
+    t.equal(member(loadConfig({ ...required, [name]: '' })), fallback, 'empty counts as not set')
+    for (const [value, meaning] of Object.entries(values)) t.equal(member(loadConfig({ ...required, [name]: value })), meaning)
     for (const value of ['other', fallback + ' ', String(fallback).toUpperCase(), '0']) {
       t.strictSame(names(faults({ ...required, [name]: value })), [name], value)
     }
   })
 }
 
-/** Every text: its default, and a value that is accepted unchanged. */
-const texts: Array<[name: string, key: keyof Config, fallback: string | undefined, value: string]> = [
-  ['HOST', 'host', '0.0.0.0', '::1'],
-  ['SMS_APP_NAME', 'smsAppName', 'Marque', 'Acme Food'],
-  ['SMS_WEBOTP_DOMAIN', 'smsWebotpDomain', undefined, 'app.example.com'],
-  ['SMS_ANDROID_HASH', 'smsAndroidHash', undefined, 'FA+9qCX9VSu']
+/** Every text: its default and a value that is taken as it is. */
+const texts: Array<[name: string, member: Member, fallback: string | undefined, value: string]> = [
+  ['HOST', ({ server }) => server.host, '0.0.0.0', '::1'],
+  ['SMS_APP_NAME', ({ message }) => message.appName, 'Marque', 'Acme Food'],
+  ['SMS_WEBOTP_DOMAIN', ({ message }) => message.webotpDomain, undefined, 'app.example.com'],
+  ['SMS_ANDROID_HASH', ({ message }) => message.androidHash, undefined, 'FA+9qCX9VSu']
 ]
 
-for (const [name, key, fallback, value] of texts) {
+for (const [name, member, fallback, value] of texts) {
   t.test(`${name} is by default ${fallback ?? 'not set'}`, async (t) => {
-    t.equal(loadConfig(required)[key], fallback)
-    t.equal(loadConfig({ ...required, [name]: '' })[key], fallback)
-    t.equal(loadConfig({ ...required, [name]: value })[key], value)
+    t.equal(member(loadConfig(required)), fallback)
+    t.equal(member(loadConfig({ ...required, [name]: '' })), fallback)
+    t.equal(member(loadConfig({ ...required, [name]: value })), value)
   })
 }
 
@@ -108,25 +115,27 @@ t.test('autofill settings that no phone understands are refused', async (t) => {
   t.strictSame(names(faults({ ...required, SMS_WEBOTP_DOMAIN: 'app.example.com', SMS_ANDROID_HASH: 'FA+9qCX9VSu' })), ['SMS_WEBOTP_DOMAIN'], 'both need the last line')
 })
 
-/** Every URL: values that are accepted unchanged, and values that are refused. */
-const urls: Array<[name: string, key: keyof Config, good: string[], bad: string[]]> = [
-  ['DATABASE_URL', 'databaseUrl', ['postgres://u:p@h:1/d', 'postgresql://h/d?sslmode=require'], ['mysql://h/d', 'h:5432/d', 'postgres', 'postgres://h:port/d']],
-  ['REDIS_URL', 'redisUrl', ['redis://h', 'rediss://:p@h:6380/1', 'redis://a:1,redis://b:2', 'redis+sentinel://a:1,b:2/name', 'redis+sentinel://u:p%40@[::1]/name?tls=true'],
+/** Every URL: values that are taken as they are, and values that are not. */
+const urls: Array<[name: string, member: Member, good: string[], bad: string[]]> = [
+  ['DATABASE_URL', ({ database }) => database.url, ['postgres://u:p@h:1/d', 'postgresql://h/d?sslmode=require'], ['mysql://h/d', 'h:5432/d', 'postgres', 'postgres://h:port/d']],
+  ['REDIS_URL', ({ redis }) => redis?.target, ['redis://h', 'rediss://:p@h:6380/1', 'redis://a:1,redis://b:2', 'redis+sentinel://a:1,b:2/name', 'redis+sentinel://u:p%40@[::1]/name?tls=true'],
     ['http://h', 'h:6379', 'redis', 'redis://h:port', 'redis://', 'redis://a,http://b', 'redis+sentinel://a:1', 'redis+sentinel://a:x/name', 'redis+sentinel://u:%zz@a/name', 'redis+sentinel://a/name?tls=1']],
-  ['SMS_WEBHOOK_URL', 'smsWebhookUrl', ['https://h/p?q=1', 'http://h:8080/'], ['ftp://h/', 'h/p', 'https://', 'https://user:password@h/', 'https://user@h/']]
+  ['SMS_WEBHOOK_URL', ({ provider }) => 'url' in provider && provider.url, ['https://h/p?q=1', 'http://h:8080/'], ['ftp://h/', 'h/p', 'https://', 'https://user:password@h/', 'https://user@h/']]
 ]
 
-for (const [name, key, good, bad] of urls) {
-  t.test(`${name} must be a usable URL and is required in production`, async (t) => {
-    for (const value of good) t.equal(loadConfig({ ...required, [name]: value })[key], value)
+for (const [name, member, good, bad] of urls) {
+  t.test(`${name} is a URL that can be used, required in production`, async (t) => {
+    for (const value of good) {
+      t.strictSame(member(loadConfig({ ...required, [name]: value })), name === 'REDIS_URL' ? parseRedisUrl(value) : value)
+    }
     for (const value of bad) t.strictSame(names(faults({ ...required, [name]: value })), [name], value)
     t.strictSame(faults({ ...required, [name]: undefined }), [`${name} is required`])
     t.strictSame(faults({ ...required, [name]: '' }), [`${name} is required`])
   })
 }
 
-t.test('TRUST_PROXY defaults to the private ranges and accepts IPs, CIDR ranges, names of ranges, or false', async (t) => {
-  const trusted = (value?: string) => loadConfig({ ...required, TRUST_PROXY: value }).trustProxy
+t.test('TRUST_PROXY is by default the private ranges, and takes addresses, CIDR ranges, names of ranges, or false', async (t) => {
+  const trusted = (value?: string) => loadConfig({ ...required, TRUST_PROXY: value }).server.trustProxy
   t.strictSame(trusted(), ['loopback', 'linklocal', 'uniquelocal'])
   t.strictSame(trusted(''), ['loopback', 'linklocal', 'uniquelocal'])
   t.strictSame(trusted('false'), [])
@@ -141,7 +150,7 @@ t.test('TRUST_PROXY is refused if clients could choose their IP, or if a value h
 })
 
 t.test('CORS_ORIGINS is a list of origins, by default none', async (t) => {
-  const origins = (value?: string) => loadConfig({ ...required, CORS_ORIGINS: value }).corsOrigins
+  const origins = (value?: string) => loadConfig({ ...required, CORS_ORIGINS: value }).server.corsOrigins
   t.strictSame(origins(), [])
   t.strictSame(origins('https://app.example.com, http://localhost:5173,'), ['https://app.example.com', 'http://localhost:5173'])
   for (const value of ['*', 'null', 'app.example.com', 'https://app.example.com/', 'https://app.example.com/path', 'https://APP.example.com', 'https://app.example.com:443', '/./']) {
@@ -150,7 +159,7 @@ t.test('CORS_ORIGINS is a list of origins, by default none', async (t) => {
 })
 
 t.test('TEST_PHONES is a list of numbers with their codes, by default none', async (t) => {
-  const phones = (value?: string) => [...loadConfig({ ...required, TEST_PHONES: value }).testPhones]
+  const phones = (value?: string) => [...loadConfig({ ...required, TEST_PHONES: value }).phones.testPhones]
   t.strictSame(phones(), [])
   t.strictSame(phones(''), [])
   t.strictSame(phones('+13125550100=480513, +996000000001=271828,'), [
@@ -165,7 +174,7 @@ t.test('production refuses TEST_PHONES codes of one repeated or running digit, d
   for (const code of ['000000', '777777', '123456', '012345', '456789', '654321', '987654', '543210', '890123', '901234', '210987']) {
     const env = { TEST_PHONES: `+13125550101=480513,+13125550100=${code}` }
     t.strictSame(faults({ ...required, ...env }), ['TEST_PHONES entry 2 has a code of one repeated or running digit'], code)
-    t.equal(loadConfig({ ...development, ...env }).testPhones.size, 2)
+    t.equal(loadConfig({ ...development, ...env }).phones.testPhones.size, 2)
   }
   for (const code of ['480513', '123455', '121212', '135791', '112233']) t.strictSame(faults({ ...required, TEST_PHONES: `+13125550100=${code}` }), [], code)
 })
@@ -184,11 +193,20 @@ t.test('all invalid entries of TEST_PHONES are reported by position, without num
   ])
 })
 
-t.test('production runs with only the required variables', async (t) => {
+t.test('PHONE_EXTRA_PREFIXES is a list of ranges, each within a market and narrower than it', async (t) => {
+  const ranges = (value?: string) => loadConfig({ ...required, PHONE_EXTRA_PREFIXES: value }).phones.extraPrefixes
+  t.strictSame(ranges(), [])
+  t.strictSame(ranges('kg:+996601, us:+1565,'), [{ market: 'kg', prefix: '+996601' }, { market: 'us', prefix: '+1565' }])
+  const entries = ['kg:+996601', 'kg', '+996601', 'kg:996601', 'zz:+996601', 'kg:+1565', 'kg:+996', 'us:+1', 'kg:+9966011234567', 'kg:+99660x', 'constructor:+1']
+  t.strictSame(faults({ ...required, PHONE_EXTRA_PREFIXES: entries.join() }), entries.slice(1).map((_, index) =>
+    `PHONE_EXTRA_PREFIXES entry ${index + 2} must be a market and the beginning of its numbers, like kg:+996601`))
+})
+
+t.test('production runs with nothing set but what it requires', async (t) => {
   const config = loadConfig(required)
   t.ok(config.isProduction)
-  t.equal(config.jwtSecret, complete.JWT_SECRET)
-  t.equal(config.smsProvider, 'webhook')
+  t.equal(config.tokens.secret, complete.JWT_SECRET)
+  t.equal(config.provider.name, 'webhook')
 })
 
 t.test('production reports every missing variable that is required', async (t) => {
@@ -240,8 +258,8 @@ t.test('SMS_PROVIDER is webhook or twilio, or console outside production', async
   t.strictSame(names(faults({ ...required, SMS_PROVIDER: 'pigeon' })), ['SMS_PROVIDER'])
   t.strictSame(names(faults({ ...development, SMS_PROVIDER: 'pigeon' })), ['SMS_PROVIDER'])
   for (const NODE_ENV of ['development', 'test']) {
-    t.equal(loadConfig({ ...development, NODE_ENV }).smsProvider, 'console')
-    t.equal(loadConfig({ ...development, NODE_ENV, SMS_PROVIDER: 'console' }).smsProvider, 'console')
+    t.equal(loadConfig({ ...development, NODE_ENV }).provider.name, 'console')
+    t.equal(loadConfig({ ...development, NODE_ENV, SMS_PROVIDER: 'console' }).provider.name, 'console')
   }
 })
 
@@ -264,9 +282,10 @@ t.test('Twilio needs an account, its token and one sender', async (t) => {
   const twilio = (env: Env) => faults({ ...required, SMS_PROVIDER: 'twilio', ...env })
   t.strictSame(twilio({ ...account, TWILIO_FROM: '+15005550006' }), [])
   t.strictSame(twilio({ ...account, ...service }), [])
-  t.match(loadConfig({ ...required, SMS_PROVIDER: 'twilio', ...account, ...service }), {
-    smsProvider: 'twilio', twilioAccountSid: account.TWILIO_ACCOUNT_SID, twilioAuthToken: 'token', twilioFrom: undefined, twilioMessagingServiceSid: service.TWILIO_MESSAGING_SERVICE_SID
-  })
+  const provider = (env: Env) => loadConfig({ ...required, SMS_PROVIDER: 'twilio', ...account, ...env }).provider
+  const common = { name: 'twilio', accountSid: account.TWILIO_ACCOUNT_SID, authToken: 'token', timeoutMs: 5000 }
+  t.strictSame(provider(service), { ...common, sender: { messagingServiceSid: service.TWILIO_MESSAGING_SERVICE_SID } })
+  t.strictSame(provider({ TWILIO_FROM: '+15005550006' }), { ...common, sender: { from: '+15005550006' } })
   t.strictSame(twilio({}), ['TWILIO_ACCOUNT_SID is required', 'TWILIO_AUTH_TOKEN is required', sender])
   t.strictSame(twilio(account), [sender])
   t.strictSame(twilio({ ...account, ...service, TWILIO_FROM: '+15005550006' }), [sender])
@@ -281,10 +300,10 @@ t.test('Twilio needs an account, its token and one sender', async (t) => {
 
 t.test('development needs only a database and generates new keys at each start', async (t) => {
   const [one, other] = [loadConfig(development), loadConfig(development)]
-  t.equal(one.redisUrl, undefined)
+  t.equal(one.redis, undefined)
   t.notOk(one.isProduction)
-  t.ok(Buffer.byteLength(one.jwtSecret) >= 32)
-  t.not(one.jwtSecret, other.jwtSecret)
+  t.ok(Buffer.byteLength(one.tokens.secret) >= 32)
+  t.not(one.tokens.secret, other.tokens.secret)
 })
 
 t.test('several workers need a Redis for what they share, in development too', async (t) => {
@@ -294,15 +313,15 @@ t.test('several workers need a Redis for what they share, in development too', a
 
 t.test('an unset CODE_SECRET is derived from JWT_SECRET, the same on every replica', async (t) => {
   const config = loadConfig({ ...required, JWT_SECRET: 'abcdefgh'.repeat(4) })
-  t.equal(config.isCodeSecretDerived, true)
-  // HKDF-SHA-256 (RFC 5869) of the key, no salt, info "phone-auth code": a change forgets every live code.
-  t.equal(config.codeSecret, '6uB/JWvH+IR0MQv/07gxP35x9OqyQRc4iwVvztmiDYM=')
+  t.equal(config.codeSecrets.isDerived, true)
+  // HKDF-SHA-256 (RFC 5869) of the key, no salt, info "phone-auth code": a change forgets every pending code.
+  t.equal(config.codeSecrets.current, '6uB/JWvH+IR0MQv/07gxP35x9OqyQRc4iwVvztmiDYM=')
   const own = loadConfig({ ...required, CODE_SECRET: 'code-kit'.repeat(4) })
-  t.equal(own.isCodeSecretDerived, false)
-  t.equal(own.codeSecret, 'code-kit'.repeat(4))
+  t.equal(own.codeSecrets.isDerived, false)
+  t.equal(own.codeSecrets.current, 'code-kit'.repeat(4))
 })
 
-t.test('all issues are reported at once, each on a line of its own that names its variable', async (t) => {
+t.test('all issues are told at once, each on a line of its own that names its variable', async (t) => {
   const env = {
     ...required,
     PORT: 'http',
@@ -318,19 +337,19 @@ t.test('all issues are reported at once, each on a line of its own that names it
     SMS_TIMEOUT_MS: '1',
     SMS_APP_NAME: 'x'.repeat(52)
   }
-  const problems = faults(env)
-  t.strictSame(names(problems).sort(), [
+  const issues = faults(env)
+  t.strictSame(names(issues).sort(), [
     'CORS_ORIGINS', 'DATABASE_URL', 'JWT_SECRET', 'LOG_LEVEL', 'PORT', 'REDIS_URL', 'SMS_APP_NAME', 'SMS_TIMEOUT_MS', 'SMS_WEBHOOK_SECRET', 'SMS_WEBHOOK_URL', 'TRUST_PROXY'
   ])
-  t.throws(() => loadConfig(env), { message: problems.join('\n') })
+  t.throws(() => loadConfig(env), { message: issues.join('\n') })
 })
 
 t.test('no issue shows the value of a variable', async (t) => {
   const secret = 'hunter2-hunter2'
   const env = Object.fromEntries([...namesThatAreRead()].filter((name) => !name.endsWith('_FILE')).map((name) => [name, secret]))
-  const problems = faults(env)
-  t.ok(problems.length > 15)
-  t.notMatch(problems.join('\n'), secret)
+  const issues = faults(env)
+  t.ok(issues.length > 15)
+  t.notMatch(issues.join('\n'), secret)
 })
 
 /** Every name that loadConfig reads, over environments that make it read all variables. */
@@ -351,7 +370,15 @@ t.test('.env.example lists each variable that is read, and no other', async (t) 
   const listed = [...readFileSync('.env.example', 'utf8').matchAll(/^(?:# )?([A-Z][A-Z0-9_]*)=/gm)].map(([, name]) => name)
   const read = namesThatAreRead()
   const isFileOf = (name: string) => name.endsWith('_FILE') && read.has(name.replace(/_FILE$/, ''))
-  t.strictSame(listed.sort(), [...read].filter((name) => !isFileOf(name)).sort())
+  t.strictSame([...variables].sort(), [...read].filter((name) => !isFileOf(name)).sort())
+  t.strictSame(listed.sort(), [...variables].sort())
+})
+
+t.test('the documentation names each variable', async (t) => {
+  const pages = readdirSync('docs').filter((file) => file.endsWith('.md')).map((file) => `docs/${file}`)
+  const text = ['README.md', ...pages].map((page) => readFileSync(page, 'utf8')).join()
+  const documented = new Set([...text.matchAll(/`([A-Z][A-Z0-9_]*)`/g)].map(([, name]) => name))
+  t.strictSame(variables.filter((name) => !documented.has(name)), [])
 })
 
 t.test('.env.example shows the defaults, and its JWT_SECRET is the one that production refuses', async (t) => {

@@ -2,18 +2,19 @@ import { join } from 'node:path'
 import { writeFileSync } from 'node:fs'
 import t from 'tap'
 import { ConfigError, loadConfig } from '../../src/config/index.js'
+import { parseRedisUrl } from '../../src/redis/url.js'
 import { privateCa } from '../helpers/certificates.js'
 import { temporaryFolder } from '../helpers/servers.js'
 import { productionEnv } from '../helpers/service.js'
 
 const production = productionEnv('postgres://u:p@db/app', 'rediss://redis')
 
-function problemsOf (env: Record<string, string>): string[] {
+function issuesOf (env: Record<string, string>): string[] {
   try {
     loadConfig({ ...production, ...env })
     return []
   } catch (error) {
-    return (error as ConfigError).problems
+    return (error as ConfigError).issues
   }
 }
 
@@ -39,15 +40,15 @@ for (const [url, issue] of [
   ['mysql://u:hunter2@db/app', 'must be a URL that starts with postgres:// or postgresql://'],
   ['db:5432/app', 'must be a URL that starts with postgres:// or postgresql://']
 ]) {
-  t.test(`DATABASE_URL ${url} is refused with the reason`, async (t) => {
-    t.strictSame(problemsOf({ DATABASE_URL: url as string }), [`DATABASE_URL ${issue}`])
+  t.test(`DATABASE_URL ${url} is refused with what is wrong about it`, async (t) => {
+    t.strictSame(issuesOf({ DATABASE_URL: url as string }), [`DATABASE_URL ${issue}`])
   })
 }
 
 for (const url of ['postgres://db', 'postgresql://u:p%23%2F%3F%40%25@db:5432/app?sslmode=verify-full', 'postgres://u:p@[::1]:5432/app', 'postgres://u:p@/app?host=/run/sql',
   'postgres:///app?host=/run/sql', 'postgres://db:5432/app?user=me@server', 'postgres://db:5432?user=me@server']) {
-  t.test(`DATABASE_URL ${url} is accepted unchanged`, async (t) => {
-    t.equal(loadConfig({ ...production, DATABASE_URL: url }).databaseUrl, url)
+  t.test(`DATABASE_URL ${url} is accepted as it is`, async (t) => {
+    t.equal(loadConfig({ ...production, DATABASE_URL: url }).database.url, url)
   })
 }
 
@@ -69,34 +70,34 @@ for (const [url, issue] of [
   ['http://redis', redisForms],
   ['redis://', redisForms]
 ]) {
-  t.test(`REDIS_URL ${url} is refused with the reason`, async (t) => {
-    t.strictSame(problemsOf({ REDIS_URL: url as string }), [`REDIS_URL ${issue}`])
+  t.test(`REDIS_URL ${url} is refused with what is wrong about it`, async (t) => {
+    t.strictSame(issuesOf({ REDIS_URL: url as string }), [`REDIS_URL ${issue}`])
   })
 }
 
 for (const url of ['redis://redis', 'redis://redis/', 'redis://redis/0', 'rediss://u:p%40%23@[::1]:6380/15', 'redis://a,redis://b/0']) {
-  t.test(`REDIS_URL ${url} is accepted unchanged`, async (t) => {
-    t.equal(loadConfig({ ...production, REDIS_URL: url }).redisUrl, url)
+  t.test(`REDIS_URL ${url} is accepted as it is`, async (t) => {
+    t.strictSame(loadConfig({ ...production, REDIS_URL: url }).redis?.target, parseRedisUrl(url))
   })
 }
 
 t.test('DATABASE_CA_FILE overrides the TLS settings of DATABASE_URL, and REDIS_CA_FILE needs a URL with TLS', async (t) => {
   const { ca } = await privateCa(t)
   const files = { DATABASE_CA_FILE: ca, REDIS_CA_FILE: ca }
-  const databaseUrl = (DATABASE_URL: string) => loadConfig({ ...production, ...files, DATABASE_URL }).databaseUrl
+  const databaseUrl = (DATABASE_URL: string) => loadConfig({ ...production, ...files, DATABASE_URL }).database.url
 
-  t.match(loadConfig({ ...production, ...files }), { databaseCa: /BEGIN CERTIFICATE/, redisCa: /BEGIN CERTIFICATE/ })
+  t.match(loadConfig({ ...production, ...files }), { database: { ca: /BEGIN CERTIFICATE/ }, redis: { tls: { ca: /BEGIN CERTIFICATE/ } } })
   t.equal(databaseUrl('postgres://u:p@db/app'), 'postgres://u:p@db/app')
   t.equal(databaseUrl('postgres://u:p@db/app?sslmode=require'), 'postgres://u:p@db/app')
   t.equal(databaseUrl('postgres://u:p@db/app?sslmode=verify-ca&sslrootcert=/x&application_name=a'), 'postgres://u:p@db/app?application_name=a')
-  t.strictSame(problemsOf({ ...files, DATABASE_URL: 'postgres://u:p@db/app?sslmode=disable' }), ['DATABASE_CA_FILE needs TLS: remove sslmode=disable from DATABASE_URL'])
-  t.strictSame(problemsOf({ ...files, DATABASE_URL: 'postgres://u:p@db/app?sslmode=no-verify' }), ['DATABASE_CA_FILE needs TLS: remove sslmode=no-verify from DATABASE_URL'])
-  t.match(problemsOf({ ...files, DATABASE_URL: 'postgres://u:p@/app?host=/run' }), [/^DATABASE_CA_FILE .* Unix socket/])
-  t.match(problemsOf({ ...files, DATABASE_URL: 'postgres://u:p@db/app?sslcert=/x' }), [/^DATABASE_CA_FILE .* sslcert/])
-  t.match(problemsOf({ ...files, DATABASE_URL: 'mysql://db' }), [/^DATABASE_URL/])
-  t.match(problemsOf({ ...files, REDIS_URL: 'redis://redis' }), [/^REDIS_CA_FILE needs TLS/])
-  t.strictSame(problemsOf({ ...files, REDIS_URL: 'redis+sentinel://a/main?tls=true' }), [])
-  t.strictSame(problemsOf({ NODE_ENV: 'development', REDIS_CA_FILE: ca, REDIS_URL: '' }), [])
+  t.strictSame(issuesOf({ ...files, DATABASE_URL: 'postgres://u:p@db/app?sslmode=disable' }), ['DATABASE_CA_FILE needs TLS: remove sslmode=disable from DATABASE_URL'])
+  t.strictSame(issuesOf({ ...files, DATABASE_URL: 'postgres://u:p@db/app?sslmode=no-verify' }), ['DATABASE_CA_FILE needs TLS: remove sslmode=no-verify from DATABASE_URL'])
+  t.match(issuesOf({ ...files, DATABASE_URL: 'postgres://u:p@/app?host=/run' }), [/^DATABASE_CA_FILE .* Unix socket/])
+  t.match(issuesOf({ ...files, DATABASE_URL: 'postgres://u:p@db/app?sslcert=/x' }), [/^DATABASE_CA_FILE .* sslcert/])
+  t.match(issuesOf({ ...files, DATABASE_URL: 'mysql://db' }), [/^DATABASE_URL/])
+  t.match(issuesOf({ ...files, REDIS_URL: 'redis://redis' }), [/^REDIS_CA_FILE needs TLS/])
+  t.strictSame(issuesOf({ ...files, REDIS_URL: 'redis+sentinel://a/main?tls=true' }), [])
+  t.strictSame(issuesOf({ NODE_ENV: 'development', REDIS_CA_FILE: ca, REDIS_URL: '' }), [])
 })
 
 t.test('a CA file that cannot be read or is not a certificate is refused', async (t) => {
@@ -105,8 +106,8 @@ t.test('a CA file that cannot be read or is not a certificate is refused', async
   const path = join(folder.path, 'ca.pem')
   writeFileSync(path, 'hunter2')
   for (const name of ['DATABASE_CA_FILE', 'REDIS_CA_FILE']) {
-    t.strictSame(problemsOf({ [name]: path }), [`${name} must name a file with a certificate in PEM`])
-    t.strictSame(problemsOf({ [name]: '/nowhere' }), [`${name} names a file that cannot be read (ENOENT): /nowhere`])
+    t.strictSame(issuesOf({ [name]: path }), [`${name} must name a file with a certificate in PEM`])
+    t.strictSame(issuesOf({ [name]: '/nowhere' }), [`${name} names a file that cannot be read (ENOENT): /nowhere`])
   }
 })
 
@@ -115,7 +116,7 @@ t.test('production warns of REDIS_TLS_VERIFY=false', async (t) => {
 })
 
 t.test('REDIS_PREFIX is phone-auth: by default', async (t) => {
-  t.equal(loadConfig(production).redisPrefix, 'phone-auth:')
-  t.equal(loadConfig({ ...production, REDIS_PREFIX: '' }).redisPrefix, 'phone-auth:')
-  t.equal(loadConfig({ ...production, REDIS_PREFIX: 'other/' }).redisPrefix, 'other/')
+  t.equal(loadConfig(production).redis?.keyPrefix, 'phone-auth:')
+  t.equal(loadConfig({ ...production, REDIS_PREFIX: '' }).redis?.keyPrefix, 'phone-auth:')
+  t.equal(loadConfig({ ...production, REDIS_PREFIX: 'other/' }).redis?.keyPrefix, 'other/')
 })

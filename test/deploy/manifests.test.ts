@@ -66,10 +66,12 @@ t.test('each replica gets a valid environment of documented variables', async (t
   t.equal(environments.length, 3)
   for (const env of environments) {
     t.strictSame(Object.keys(env).filter((name) => !documented.has(name)), [])
-    t.match(
-      loadConfig({ ...imageEnv, ...env }),
-      { isProduction: true, port: 3000, smsProvider: 'webhook', isCodeSecretDerived: false }
-    )
+    t.match(loadConfig({ ...imageEnv, ...env }), {
+      isProduction: true,
+      server: { port: 3000 },
+      provider: { name: 'webhook' },
+      codeSecrets: { isDerived: false }
+    })
   }
   const migrations = [
     compose.services.migrate.environment, plainEnv(pods[1].containers[0].env)
@@ -90,8 +92,8 @@ t.test('no manifest contains a secret', async (t) => {
   }
 })
 
-t.test('ports, probes and commands match the image', async (t) => {
-  const { port } = loadConfig({ ...imageEnv, ...environments.at(-1) })
+t.test('ports, probes and commands are those of the image', async (t) => {
+  const { port } = loadConfig({ ...imageEnv, ...environments.at(-1) }).server
   const ports = Object.fromEntries(container.ports.map(({ name, containerPort }: Json) => [name, containerPort]))
   t.match(ports, { http: port, metrics: 9464 })
   t.match(dockerfile, new RegExp(`^EXPOSE ${port}\\b`, 'm'))

@@ -98,8 +98,8 @@ function suite (t: Test, open: () => GuessStore) {
     t.match(await reserve(start), { status: 'pending', begins: start })
   })
 
-  t.test('an IPv6 client counts by its /64, and by its /48 with 16 times the budget', async (t) => {
-    const limit = guessLimit(open(), { codeSecret: newKey(), rateLimitIpGuessesPerHour: 1 })
+  t.test('an IPv6 client counts by its /64, and by its /48 with sixteen times the budget', async (t) => {
+    const limit = guessLimit(open(), { current: newKey() }, 1)
     const guess = async (clientIp: string, outcome: GuessOutcome) => {
       const guess = await limit.begin(clientIp, start)
       if (guess.isAdmitted) await guess.settle(outcome)
@@ -115,8 +115,8 @@ function suite (t: Test, open: () => GuessStore) {
     t.ok(await guess('192.0.2.1', 'wrong'))
   })
 
-  t.test('with a limit of one, two of 100 parallel wrong guesses are admitted, or all without a code', async (t) => {
-    const limit = guessLimit(open(), { codeSecret: newKey(), rateLimitIpGuessesPerHour: 1 })
+  t.test('of 100 guesses in parallel, all wrong, two are admitted where one is allowed; of 100 without a code all are', async (t) => {
+    const limit = guessLimit(open(), { current: newKey() }, 1)
     const parallel = (clientIp: string, outcome: GuessOutcome) => Promise.all(Array.from({ length: 100 }, async () => {
       const guess = await limit.begin(clientIp, start)
       if (guess.isAdmitted) await guess.settle(outcome)
@@ -127,8 +127,8 @@ function suite (t: Test, open: () => GuessStore) {
     t.equal((await parallel('192.0.2.2', 'none')).filter(Boolean).length, 100)
   })
 
-  t.test('a guess does not wait forever for others that stay pending', async (t) => {
-    const limit = guessLimit(open(), { codeSecret: newKey(), rateLimitIpGuessesPerHour: 1 })
+  t.test('a guess does not wait for ever for others that stay pending', async (t) => {
+    const limit = guessLimit(open(), { current: newKey() }, 1)
     for (let guesses = 0; guesses < 2; guesses++) t.match(await limit.begin('192.0.2.1', start), { isAdmitted: true })
     t.match(await limit.begin('192.0.2.1', start), { isAdmitted: false, retryAfterMs: 100 })
   })

@@ -23,24 +23,19 @@ const messages: Message[] = [
 ]
 
 for (const [env, language, text, places, limit] of messages) {
-  const autofill = Object.keys(env)[0] ?? 'no autofill'
-  t.test(`the ${language} message has app name and code, and is one SMS (${autofill})`, async (t) => {
-    t.equal(smsText(config(env), language, '012345'), text)
+  t.test(`the ${language} message with ${Object.keys(env)[0] ?? 'no autofill line'} names app and code, and is one SMS`, async (t) => {
+    t.equal(smsText(config(env).message, language, '012345'), text)
     t.strictSame(segmentOf(text), { places, limit })
     t.comment(`${JSON.stringify(text)}: ${places} of ${limit}`)
   })
 }
 
-t.test('every message has the name SMS_APP_NAME', async (t) => {
-  for (const language of languages) {
-    t.match(smsText(config({ SMS_APP_NAME: 'Acme' }), language, '012345'), /^Acme: .* 012345$/)
-  }
+t.test('SMS_APP_NAME is the name in every message', async (t) => {
+  for (const language of languages) t.match(smsText(config({ SMS_APP_NAME: 'Acme' }).message, language, '012345'), /^Acme: .* 012345$/)
 })
 
-t.test('the last line for WebOTP is @, the host, a space, # and the code', async (t) => {
-  for (const language of languages) {
-    t.match(smsText(config(webOtp), language, '000001').split('\n').at(-1), /^@app\.example\.com #000001$/)
-  }
+t.test('the last line binds a code to its domain as browsers read it: an at sign, the host, a space, a hash sign, the code', async (t) => {
+  for (const language of languages) t.match(smsText(config(webOtp).message, language, '000001').split('\n').at(-1), /^@app\.example\.com #000001$/)
 })
 
 t.test('one SMS has 160 places of GSM 7-bit, two per extension character, or 70 units of UTF-16', async (t) => {
@@ -54,13 +49,13 @@ t.test('one SMS has 160 places of GSM 7-bit, two per extension character, or 70 
   t.strictSame(segmentOf('😀'), { places: 2, limit: 70 })
 })
 
-/** The issues of loadConfig about messages. */
-const problems = (env: Record<string, string>) => {
+/** What loadConfig says of the messages. */
+const issues = (env: Record<string, string>) => {
   try {
     config(env)
     return []
   } catch (error) {
-    if (error instanceof ConfigError) return error.problems
+    if (error instanceof ConfigError) return error.issues
     throw error
   }
 }
@@ -69,19 +64,18 @@ t.test('with a message longer than one SMS the service does not start and names 
   // With a Latin name, the English message has 160 places, the Russian and Kyrgyz ones 70.
   const longer = (language: string, by: number, limit: number) =>
     `SMS_APP_NAME makes the ${language} message longer than one SMS by ${by}: ${limit + by} of ${limit} characters`
-  t.strictSame(problems({ SMS_APP_NAME: 'x'.repeat(51) }), [])
-  t.strictSame(problems({ SMS_APP_NAME: 'x'.repeat(52) }), [longer('ky', 1, 70)])
-  t.strictSame(problems({ SMS_APP_NAME: 'x'.repeat(55) }), [longer('ru', 1, 70), longer('ky', 4, 70)])
-  t.strictSame(problems({ SMS_APP_NAME: 'x'.repeat(142) }),
-    [longer('ru', 88, 70), longer('en', 3, 160), longer('ky', 91, 70)])
-  t.strictSame(problems({ SMS_APP_NAME: '['.repeat(51) }), [], 'two places per character')
-  t.strictSame(problems({ SMS_APP_NAME: 'ж'.repeat(51) }), [longer('en', 2, 70)])
+  t.strictSame(issues({ SMS_APP_NAME: 'x'.repeat(51) }), [])
+  t.strictSame(issues({ SMS_APP_NAME: 'x'.repeat(52) }), [longer('ky', 1, 70)])
+  t.strictSame(issues({ SMS_APP_NAME: 'x'.repeat(55) }), [longer('ru', 1, 70), longer('ky', 4, 70)])
+  t.strictSame(issues({ SMS_APP_NAME: 'x'.repeat(142) }), [longer('ru', 88, 70), longer('en', 3, 160), longer('ky', 91, 70)])
+  t.strictSame(issues({ SMS_APP_NAME: '['.repeat(51) }), [], 'two places each, of 160')
+  t.strictSame(issues({ SMS_APP_NAME: 'ж'.repeat(51) }), [longer('en', 2, 70)])
 })
 
 t.test('the autofill line counts, and is named if a message is too long', async (t) => {
   const of = 'SMS_APP_NAME and SMS_WEBOTP_DOMAIN make'
-  t.strictSame(problems({ ...webOtp, SMS_APP_NAME: 'x'.repeat(25) }), [])
-  t.strictSame(problems({ SMS_WEBOTP_DOMAIN: `${'a'.repeat(40)}.example` }), [
+  t.strictSame(issues({ ...webOtp, SMS_APP_NAME: 'x'.repeat(25) }), [])
+  t.strictSame(issues({ SMS_WEBOTP_DOMAIN: `${'a'.repeat(40)}.example` }), [
     `${of} the ru message longer than one SMS by 11: 81 of 70 characters`,
     `${of} the ky message longer than one SMS by 14: 84 of 70 characters`
   ])
@@ -89,12 +83,12 @@ t.test('the autofill line counts, and is named if a message is too long', async 
 
 t.test('with an Android hash and a message above 140 bytes the service does not start', async (t) => {
   const of = 'SMS_APP_NAME and SMS_ANDROID_HASH make'
-  t.strictSame(problems({ ...android, SMS_APP_NAME: '語'.repeat(33) }), [])
-  t.strictSame(problems({ ...android, SMS_APP_NAME: '語'.repeat(34) }), [
+  t.strictSame(issues({ ...android, SMS_APP_NAME: '語'.repeat(33) }), [])
+  t.strictSame(issues({ ...android, SMS_APP_NAME: '語'.repeat(34) }), [
     `${of} the ky message longer than Android reads by 3: 143 of 140 bytes`
   ], 'though 66 of 70 places')
-  t.strictSame(problems({ ...android, SMS_APP_NAME: 'x'.repeat(107) }).filter((problem) => problem.includes(' en ')), [
+  t.strictSame(issues({ ...android, SMS_APP_NAME: 'x'.repeat(107) }).filter((issue) => issue.includes(' en ')), [
     `${of} the en message longer than Android reads by 1: 141 of 140 bytes`
   ], 'though 141 of 160 places')
-  t.strictSame(problems({ SMS_APP_NAME: '語'.repeat(43) }), [], 'without a hash, bytes do not count')
+  t.strictSame(issues({ SMS_APP_NAME: '語'.repeat(43) }), [], 'without it bytes do not count')
 })

@@ -22,8 +22,8 @@ async function replicas (t: Test, shared: Record<string, string> = {}) {
   }
 }
 
-t.test('without a previous secret the store is not read', async (t) => {
-  const pick = secretPicker({ codeSecret: first }, async () => { throw new Error('asked') })
+t.test('without a previous secret nothing is asked of the store', async (t) => {
+  const pick = secretPicker({ current: first }, async () => { throw new Error('asked') })
 
   t.equal(await pick((secret) => secret), first)
 })

@@ -61,7 +61,7 @@ async function errorsOfLibraries (t: Test): Promise<Record<string, Error>> {
   }).listen(0, '127.0.0.1')
   await once(receiver, 'listening')
   t.teardown(() => { receiver.close() })
-  const sms = (url: string) => smsSender(loadConfig({ ...service.env, SMS_WEBHOOK_URL: url, SMS_TIMEOUT_MS: '200' }))({
+  const sms = (url: string) => smsSender(loadConfig({ ...service.env, SMS_WEBHOOK_URL: url, SMS_TIMEOUT_MS: '200' }).provider)({
     id: code, to: phone, text, market: 'us', language: 'en'
   })
   const cyclic = new Error(text)
@@ -259,10 +259,8 @@ t.test('neither trace logs nor error bodies of a walk over all routes and outage
       JWT_SECRET_PREVIOUS: randomBytes(32).toString('base64'),
       ...more
     }
-    const service = await testService(t, { env, database, redis, overrides: { sms: smsSender(loadConfig(env)) } })
-    for (const name of ['JWT_SECRET', 'JWT_SECRET_PREVIOUS', 'CODE_SECRET', 'SMS_WEBHOOK_SECRET']) {
-      confidential.add(service.env[name] as string)
-    }
+    const service = await testService(t, { env, database, redis, overrides: { sms: smsSender(loadConfig(env).provider) } })
+    for (const name of ['JWT_SECRET', 'JWT_SECRET_PREVIOUS', 'CODE_SECRET', 'SMS_WEBHOOK_SECRET']) confidential.add(service.env[name] as string)
     logs.push(service.log)
     const request: Service['request'] = async (...args) => {
       const response = await service.request(...args)

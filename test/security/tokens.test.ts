@@ -198,7 +198,7 @@ t.test('a token expires in the second of its exp, at most a minute after a TTL f
   const now = 1_800_000_000
   const read = (exp: number) => {
     const claims = { user_id: 19, market: 'us', exp }
-    return readToken(mint(claims, 'key'), claims, now, { jwtTtlSeconds: 1800, sessionMaxSeconds: 15_552_000 })
+    return readToken(mint(claims, 'key'), claims, now, { ttlSeconds: 1800, sessionMaxSeconds: 15_552_000 })
   }
   t.equal(read(now), undefined)
   t.strictSame(read(now + 1),

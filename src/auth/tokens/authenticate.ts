@@ -5,7 +5,7 @@ import { LRUCache } from 'lru-cache'
 import { problem, type Problem } from '../../http/problems.js'
 import { activeUsers, creationTimes } from '../../users/active.js'
 import type { Revocations } from './revocations.js'
-import { readToken, type AuthenticatedUser, type Lifetimes, type VerifiedToken } from './token.js'
+import { readToken, type AuthenticatedUser, type TokenOptions, type VerifiedToken } from './token.js'
 
 declare module '@fastify/jwt' {
   interface FastifyJWT { user: AuthenticatedUser }
@@ -35,21 +35,16 @@ function headerProblem ({ raw }: FastifyRequest, authorization: string): Problem
 /** Most verified tokens that a process caches, at about 400 bytes each. */
 const maxCached = 100_000
 
-interface Options extends Lifetimes {
-  jwtSecret: string
-  /** Verifies tokens but signs none. */
-  jwtSecretPrevious: string | undefined
+interface Options extends TokenOptions {
   revocations: Revocations
   /** Milliseconds since the epoch. */
   clock: () => number
 }
 
-export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, revocations, clock, ...lifetimes }) => {
+export default fp<Options>(async (app, { secret, secretPrevious, revocations, clock, ...lifetimes }) => {
   const verify = { algorithms: ['HS256' as const], requiredClaims: ['user_id', 'market', 'exp'], cache: false }
-  await app.register(jwt, { secret: jwtSecret, sign: { algorithm: 'HS256' }, verify })
-  if (jwtSecretPrevious !== undefined) {
-    await app.register(jwt, { secret: jwtSecretPrevious, verify, namespace: 'previous' })
-  }
+  await app.register(jwt, { secret, sign: { algorithm: 'HS256' }, verify })
+  if (secretPrevious !== undefined) await app.register(jwt, { secret: secretPrevious, verify, namespace: 'previous' })
   const keys = [app.jwt, ...app.jwt.previous ? [app.jwt.previous] : []]
   const findActive = activeUsers(app.db, app.countActiveCheck)
   const findCreation = creationTimes(app.db)
@@ -81,7 +76,7 @@ export default fp<Options>(async (app, { jwtSecret, jwtSecretPrevious, revocatio
     return sessionStart <= before || (sessionStart <= until && until !== lastLogin)
   }
 
-  const expiresInSeconds = Math.min(lifetimes.jwtTtlSeconds, lifetimes.sessionMaxSeconds)
+  const expiresInSeconds = Math.min(lifetimes.ttlSeconds, lifetimes.sessionMaxSeconds)
   app.decorate('signToken', ({ id, market, sessionStart }) => ({
     token: app.jwt.sign({ user_id: id, market, iat: sessionStart, exp: sessionStart + expiresInSeconds } as object),
     expiresInSeconds

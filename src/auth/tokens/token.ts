@@ -17,8 +17,14 @@ export interface VerifiedToken extends AuthenticatedUser {
 }
 
 export interface Lifetimes {
-  jwtTtlSeconds: number
+  ttlSeconds: number
   sessionMaxSeconds: number
+}
+
+export interface TokenOptions extends Lifetimes {
+  secret: string
+  /** Verifies tokens but signs none. */
+  secretPrevious: string | undefined
 }
 
 /** Most seconds by which the clocks of the hosts that mint, verify and revoke tokens may differ. */
@@ -44,7 +50,7 @@ function isCanonical (part: string): boolean {
  * invalid.
  */
 export function readToken (
-  token: string, claims: Record<string, unknown>, now: number, { jwtTtlSeconds, sessionMaxSeconds }: Lifetimes
+  token: string, claims: Record<string, unknown>, now: number, { ttlSeconds, sessionMaxSeconds }: Lifetimes
 ): VerifiedToken | undefined {
   const [header = '', payload = '', signature = ''] = token.split('.')
   if (!canonicalSignature.test(signature) || !isCanonical(payload)) return undefined
@@ -52,14 +58,14 @@ export function readToken (
 
   const { user_id: id, market, exp, aud, use } = claims
   if (!isPositive(id) || !isMarket(market)) return undefined
-  if (!isPositive(exp) || exp > now + jwtTtlSeconds + leewaySeconds) return undefined
+  if (!isPositive(exp) || exp > now + ttlSeconds + leewaySeconds) return undefined
   // `aud` names another service (RFC 7519, section 4.1.3); `use` makes it a token of another kind, such as refresh.
   if (aud !== undefined || use !== undefined) return undefined
 
   // Tokens of earlier backends have no iat. If JWT_TTL_SECONDS is lowered, a token that lives longer must not become
   // valid again shortly before its exp: a revocation may have expired by then.
-  const { iat = exp - jwtTtlSeconds, auth_time: sessionStart = iat } = claims
-  if (!isPositive(iat) || iat >= exp || exp - iat > jwtTtlSeconds) return undefined
+  const { iat = exp - ttlSeconds, auth_time: sessionStart = iat } = claims
+  if (!isPositive(iat) || iat >= exp || exp - iat > ttlSeconds) return undefined
   if (!isPositive(sessionStart) || sessionStart > iat) return undefined
   const expiresAt = Math.min(exp, sessionStart + sessionMaxSeconds)
   return expiresAt > now ? { id, market, sessionStart, expiresAt, isStartKnown: claims.iat !== undefined } : undefined

@@ -11,12 +11,11 @@ const badNumberCodes = new Set([21211, 21214, 21265, 21614, 21635])
 const optedOutCode = 21610
 
 export interface TwilioOptions {
-  twilioAccountSid: string | undefined
-  twilioAuthToken: string | undefined
-  /** Exactly one of the next two is set. */
-  twilioFrom: string | undefined
-  twilioMessagingServiceSid: string | undefined
-  smsTimeoutMs: number
+  accountSid: string
+  authToken: string
+  /** A number or name, or a messaging service that chooses one. */
+  sender: { from: string } | { messagingServiceSid: string }
+  timeoutMs: number
 }
 
 interface Request {
@@ -59,11 +58,10 @@ const httpClient = (timeoutMs: number, fetch: typeof globalThis.fetch) => ({
  * Sends messages through Twilio's Messages API, each within SMS_TIMEOUT_MS. Only this function loads the package,
  * because it is large. Tests replace `fetch`.
  */
-export function twilioSms (config: TwilioOptions, fetch: typeof globalThis.fetch = globalThis.fetch): SmsSender {
-  const { twilioAccountSid, twilioAuthToken, twilioFrom, twilioMessagingServiceSid, smsTimeoutMs } = config
-  const sender = twilioFrom ? { from: twilioFrom } : { messagingServiceSid: twilioMessagingServiceSid as string }
-  const loading = import('twilio').then(({ default: twilio }) => twilio(twilioAccountSid, twilioAuthToken, {
-    httpClient: httpClient(smsTimeoutMs, fetch) as unknown as NonNullable<ClientOpts['httpClient']>,
+export function twilioSms (options: TwilioOptions, fetch: typeof globalThis.fetch = globalThis.fetch): SmsSender {
+  const { accountSid, authToken, sender, timeoutMs } = options
+  const loading = import('twilio').then(({ default: twilio }) => twilio(accountSid, authToken, {
+    httpClient: httpClient(timeoutMs, fetch) as unknown as NonNullable<ClientOpts['httpClient']>,
     // Without these, the package reads them from the environment.
     edge: '',
     region: ''

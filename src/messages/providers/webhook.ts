@@ -3,10 +3,10 @@ import { undelivered } from '../fetch-errors.js'
 import { SmsOptedOut, SmsRefused, SmsUncertain, SmsUnsupported, type SmsSender } from '../port.js'
 
 export interface WebhookOptions {
-  smsWebhookUrl: string | undefined
+  url: string
   /** `whsec_` and 24 to 64 bytes in base64. */
-  smsWebhookSecret: string | undefined
-  smsTimeoutMs: number
+  secret: string
+  timeoutMs: number
 }
 
 const tries = 2
@@ -38,14 +38,13 @@ async function reasonOf ({ body }: Response): Promise<unknown> {
  * Posts each message to SMS_WEBHOOK_URL, signed after Standard Webhooks 1.0.0. Tries once more after a connection error
  * or a 5xx, with the same webhook-id and within SMS_TIMEOUT_MS in all. Does not follow redirects.
  */
-export function webhookSms ({ smsWebhookUrl, smsWebhookSecret, smsTimeoutMs }: WebhookOptions): SmsSender {
-  const url = smsWebhookUrl as string
-  const webhook = new Webhook(smsWebhookSecret as string)
+export function webhookSms ({ url, secret, timeoutMs }: WebhookOptions): SmsSender {
+  const webhook = new Webhook(secret)
 
   return async (message, { traceparent } = {}) => {
     const body = JSON.stringify(message)
     const timestamp = new Date()
-    const signal = AbortSignal.timeout(smsTimeoutMs)
+    const signal = AbortSignal.timeout(timeoutMs)
     let failure: SmsRefused | SmsUncertain | undefined
     // If the first try is uncertain, its message may arrive: a refusal of the second one does not change that.
     const combined = (error: SmsRefused | SmsUncertain) => failure instanceof SmsUncertain ? failure : error

@@ -24,9 +24,13 @@ const message: SmsMessage = {
   language: 'ru'
 }
 
-const config = (env: Record<string, string> = {}) =>
-  loadConfig({ NODE_ENV: 'development', DATABASE_URL: 'postgres://h/d', SMS_TIMEOUT_MS: '30000', ...from, ...env })
-/** A fetch that sends the requests to `url`. The first ones fail with `lost` instead, one error each. */
+function config (env: Record<string, string> = {}) {
+  const required = { NODE_ENV: 'development', DATABASE_URL: 'postgres://h/d', SMS_TIMEOUT_MS: '30000' }
+  const { provider } = loadConfig({ ...required, ...from, ...env })
+  if (provider.name !== 'twilio') throw new Error(provider.name)
+  return provider
+}
+/** What the package sends to Twilio goes to `url`, from its `nth` request on; requests before that are lost with `lost`. */
 const to = (url: string, ...lost: Error[]): typeof fetch => async (input, init) => {
   const failure = lost.shift()
   if (failure) throw failure

@@ -29,7 +29,7 @@ const senderTo = (url: string, timeoutMs = 30_000) => smsSender(loadConfig({
   SMS_WEBHOOK_URL: url,
   SMS_WEBHOOK_SECRET: secret,
   SMS_TIMEOUT_MS: String(timeoutMs)
-}))
+}).provider)
 
 /** The outcome of a message. */
 const outcome = (sent: Promise<void>) => sent.then(() => 'accepted', (error: unknown) =>
