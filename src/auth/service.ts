@@ -19,7 +19,7 @@ import type { GuessLimit } from '../limits/guesses.js'
 /** How long after the end of its longest possible session a number is still known. */
 const knownBeyondSessionSeconds = 30 * 86_400
 
-export interface AuthPorts {
+interface AuthPorts {
   db: Database
   users: UsersRepository
   codes: CodeStore
@@ -35,7 +35,7 @@ export interface AuthPorts {
   newNonce: () => string
 }
 
-export interface AuthOptions extends CodeSecrets, MessageSettings, PhoneOptions {
+interface AuthOptions extends CodeSecrets, MessageSettings, PhoneOptions {
   sessionMaxSeconds: number
   smsGuard: 'enforce' | 'observe' | 'off'
   smsMarketDailyMax: number | undefined

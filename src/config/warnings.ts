@@ -1,7 +1,7 @@
 import type { TestPhones } from '../auth/phone-input.js'
 
 /** The settings that are worth a warning. */
-export interface Settings {
+interface Settings {
   isProduction: boolean
   isCodeSecretDerived: boolean
   redisTlsVerify: boolean

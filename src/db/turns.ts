@@ -3,7 +3,7 @@ export class NoTurn extends Error {
   constructor () { super('too much work is ahead of this') }
 }
 
-export type Line = ReturnType<typeof line>
+type Line = ReturnType<typeof line>
 
 /** At most `max` pieces of work run at once; further ones wait in the order in which they came. */
 export function line (max: number) {

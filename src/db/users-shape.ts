@@ -8,7 +8,7 @@ import { users } from './schema.js'
 export type Queryable = Pick<NodePgDatabase, 'execute'>
 
 /** The table `users` that the search_path leads to, and what keeps the service from working with it: one line each. */
-export interface UsersShape {
+interface UsersShape {
   /** With its schema and quoted where SQL wants it; undefined if there is no such table. */
   table: string | undefined
   issues: string[]

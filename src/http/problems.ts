@@ -35,7 +35,7 @@ type Status<Code extends ProblemCode> = typeof publicErrors[Code][0]
 const constructors = Object.fromEntries(Object.entries(publicErrors).map(([code, [status, detail]]) =>
   [code, createError(code, detail, status, Error, false)])) as Record<ProblemCode, ReturnType<typeof createError>>
 
-export interface ProblemExtras {
+interface ProblemExtras {
   /** Seconds after which to try again. */
   retryAfter?: number
   attemptsRemaining?: number

@@ -9,7 +9,7 @@ const warningPercent = 80
 
 /** A place in the day of a market; `isWarning` for the one message of the day that reaches 80 %. */
 export interface Place { status: 'taken', market: MarketId, begins: number, isWarning: boolean }
-export interface Full { status: 'full', retryAfterMs: number }
+interface Full { status: 'full', retryAfterMs: number }
 
 /*
  * Race: parallel sends must not pass the ceiling together, nor warn twice. One hash for each market: b the day begins,

@@ -8,7 +8,7 @@ export { SmsOptedOut, SmsRefused, SmsUncertain, SmsUnsupported, type SmsContext,
 /** A new provider is a file of its own and an entry here. */
 const providers = { console: consoleSms, webhook: webhookSms, twilio: twilioSms }
 
-export interface SmsOptions extends TwilioOptions, WebhookOptions {
+interface SmsOptions extends TwilioOptions, WebhookOptions {
   smsProvider: keyof typeof providers
 }
 

@@ -10,9 +10,9 @@ const windowMinutes = 60
 const windowSeconds = windowMinutes * 60
 
 /** Where the guard counts: for a client IP, for a block of numbers, in a whole market. */
-export type GuardScope = 'client' | 'block' | 'market'
+type GuardScope = 'client' | 'block' | 'market'
 
-export interface GuardVerdict {
+interface GuardVerdict {
   scope: GuardScope
   retryAfterSeconds: number
 }

@@ -19,7 +19,7 @@ export type PhoneFault =
   /** A real number, but of no market, too short for a subscriber, or of a kind that receives no messages. */
   | 'no_market' | 'short_number' | 'no_messages'
 
-export type ParsedPhone = { ok: true, phone: string, market: MarketId } | { ok: false, fault: PhoneFault }
+type ParsedPhone = { ok: true, phone: string, market: MarketId } | { ok: false, fault: PhoneFault }
 
 export interface ParseOptions {
   /** The market that the client names; a country code counts more. */

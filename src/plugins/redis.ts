@@ -22,7 +22,7 @@ declare module 'fastify' {
   }
 }
 
-export interface RedisPluginOptions {
+interface RedisPluginOptions {
   /** Undefined in development: everything is in process memory then. */
   redisUrl: string | undefined
   /** PEM of the certificate authority to trust. */

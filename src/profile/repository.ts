@@ -11,7 +11,7 @@ type Own = 'id' | 'userId' | 'createdAt' | 'updatedAt'
 export type AddressFields = { [F in Exclude<keyof NewAddress, Own>]?: NewAddress[F] | undefined }
 export type AddressesRepository = ReturnType<typeof addressesRepository>
 
-export const maxAddresses = 50
+const maxAddresses = 50
 /** Lists that are read by one statement, so that no turn of the event loop is spent on more than 1,600 addresses. */
 const maxLists = 32
 

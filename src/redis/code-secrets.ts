@@ -4,7 +4,7 @@ export interface CodeSecrets {
 }
 
 /** Returns the secret under whose name something is kept; `keyOf` is its name under a secret. */
-export type PickSecret = (keyOf: (secret: string) => string) => Promise<string>
+type PickSecret = (keyOf: (secret: string) => string) => Promise<string>
 
 /**
  * What was made under CODE_SECRET_PREVIOUS stays under its name for as long as it lives, and all else is made under CODE_SECRET:

@@ -1,6 +1,6 @@
 /** Why Redis is unavailable, as a label of the metric. */
 export const unavailableReasons = ['unreachable', 'oom', 'readonly', 'misconf', 'noperm', 'refused'] as const
-export type UnavailableReason = typeof unavailableReasons[number]
+type UnavailableReason = typeof unavailableReasons[number]
 
 /** What Redis writes when it refuses a command, by itself or out of a script of any version. */
 const refusals: Array<[pattern: RegExp, reason: UnavailableReason, what: string]> = [

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { keyedDigest, keyedHash } from '../../redis/keyed-digest.js'
 
-export const codeDigits = 6
+const codeDigits = 6
 
 /** 96 random bits as 16 characters of base64url. */
 export const newNonce = () => randomBytes(12).toString('base64url')
