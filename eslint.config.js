@@ -1,3 +1,25 @@
 import neostandard from 'neostandard'
 
-export default neostandard({ ts: true, ignores: ['dist/', 'build/', '.tap/', '.data/'] })
+export default [
+  ...neostandard({ ts: true, ignores: ['dist/', 'build/', '.tap/', '.data/'] }),
+  {
+    files: ['src/**/*.ts'],
+    rules: {
+      'max-lines': ['error', 250],
+      'no-restricted-syntax': [
+        'error',
+        { selector: 'ImportExpression[source.type!="Literal"]', message: 'Name the module: its import is checked.' },
+        { selector: ':not(MemberExpression) > Identifier[name="process"]', message: 'Name the member of process.' }
+      ]
+    }
+  },
+  {
+    files: ['src/**/*.ts'],
+    ignores: ['src/{server,migrate,dev,doctor}.ts'],
+    rules: {
+      'no-restricted-properties': [
+        'error', { object: 'process', property: 'env', message: 'Only entry points read the environment.' }
+      ]
+    }
+  }
+]

@@ -14,7 +14,7 @@ export interface Row {
   spread: [number, number]
 }
 
-export function median (values: number[]) {
+function median (values: number[]) {
   const sorted = values.toSorted((a, b) => a - b)
   const middle = sorted.length / 2
   return ((sorted[Math.ceil(middle) - 1] as number) + (sorted[Math.floor(middle)] as number)) / 2

@@ -7,9 +7,9 @@ import type { TestPhones } from '../auth/phone-input.js'
 import type { CodeSecrets } from '../redis/code-secrets.js'
 import type { UsersRepository } from '../users/repository.js'
 
-export interface AccountOptions { testPhones: TestPhones, secrets: CodeSecrets }
+interface AccountOptions { testPhones: TestPhones, secrets: CodeSecrets }
 
-export interface AccountPorts {
+interface AccountPorts {
   db: Database
   users: UsersRepository
   codes: CodeStore

@@ -19,7 +19,7 @@ import type { GuessLimit } from '../limits/guesses.js'
 /** How long a number stays known after its longest possible session has ended. */
 const knownBeyondSessionSeconds = 30 * 86_400
 
-export interface AuthPorts {
+interface AuthPorts {
   db: Database
   users: UsersRepository
   codes: CodeStore
@@ -35,7 +35,7 @@ export interface AuthPorts {
   newNonce: () => string
 }
 
-export interface AuthOptions {
+interface AuthOptions {
   phones: PhoneOptions
   message: MessageOptions
   secrets: CodeSecrets

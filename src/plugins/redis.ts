@@ -22,7 +22,7 @@ declare module 'fastify' {
   }
 }
 
-export interface RedisPluginOptions {
+interface RedisPluginOptions {
   /** Undefined in development: all state is then in process memory. */
   connection: RedisConnection | undefined
 }

@@ -6,7 +6,7 @@ import { loggerOptions } from '../monitoring/logger.js'
 import { serveMetrics } from './metrics-listener.js'
 
 const stopSignals = ['SIGINT', 'SIGTERM'] as const
-export type StopSignal = typeof stopSignals[number]
+type StopSignal = typeof stopSignals[number]
 
 /** A signal that follows another one within this time, in milliseconds, is its repetition (CONTRACT, section 2). */
 const repeatMs = 1000

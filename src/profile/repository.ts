@@ -12,7 +12,7 @@ export type AddressFields = { [F in Exclude<keyof NewAddress, Own>]?: NewAddress
 type RequiredFields = Pick<NewAddress, 'title' | 'fullAddress' | 'country'>
 export type AddressesRepository = ReturnType<typeof addressesRepository>
 
-export const maxAddresses = 50
+const maxAddresses = 50
 /** Lists that one statement reads, so one turn of the event loop handles at most 1,600 addresses. */
 const maxLists = 32
 

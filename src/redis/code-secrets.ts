@@ -4,7 +4,7 @@ export interface CodeSecrets {
 }
 
 /** Returns the secret under which a record is stored; `keyOf` returns the key of the record under a secret. */
-export type PickSecret = (keyOf: (secret: string) => string) => Promise<string>
+type PickSecret = (keyOf: (secret: string) => string) => Promise<string>
 
 /**
  * A record made under CODE_SECRET_PREVIOUS keeps its key as long as it lives. New records are made under CODE_SECRET.

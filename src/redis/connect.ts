@@ -39,7 +39,7 @@ const bounds = () => ({
   reconnectOnError: leaveReplica()
 })
 
-export interface RedisOptions {
+interface RedisOptions {
   /** The beginning of every key. ioredis puts it before the keys of commands and scripts. */
   keyPrefix: string
   /** Used where the URL asks for TLS. */

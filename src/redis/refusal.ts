@@ -1,6 +1,6 @@
 /** Why Redis is unavailable, as a label of the metric. */
 export const unavailableReasons = ['unreachable', 'oom', 'readonly', 'misconf', 'noperm', 'refused'] as const
-export type UnavailableReason = typeof unavailableReasons[number]
+type UnavailableReason = typeof unavailableReasons[number]
 
 /** The error texts with which Redis of any version refuses a command, sent directly or by a script. */
 const refusals: Array<[pattern: RegExp, reason: UnavailableReason, what: string]> = [

@@ -148,7 +148,7 @@ export function usersRepository (db: Database) {
   }
 }
 
-export interface UserChanges {
+interface UserChanges {
   fullName?: string | null | undefined
   profileImageUrl?: string | null | undefined
   language?: Language | undefined

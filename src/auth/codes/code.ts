@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { keyedDigest, keyedHash } from '../../redis/keyed-digest.js'
 
-export const codeDigits = 6
+const codeDigits = 6
 
 /** 96 random bits as 16 characters of base64url. */
 export const newNonce = () => randomBytes(12).toString('base64url')
@@ -22,7 +22,7 @@ export const digestCode = (secret: string, phone: string, code: string) => keyed
 export const phoneKey = (secret: string, phone: string) => keyedDigest(secret, 'phone', phone)
 
 /** The key of a test number. It differs from phoneKey, so a number removed from TEST_PHONES has no live code. */
-export const testPhoneKey = (secret: string, phone: string) => keyedDigest(secret, 'test phone', phone)
+const testPhoneKey = (secret: string, phone: string) => keyedDigest(secret, 'test phone', phone)
 
 /** Returns the function that names a number in the code store under a secret, where `testPhones` are the numbers of TEST_PHONES. */
 export const codeKeys = (testPhones: { has: (phone: string) => boolean }) => (secret: string, phone: string) =>

@@ -16,7 +16,7 @@ export interface VerifiedToken extends AuthenticatedUser {
   isStartKnown: boolean
 }
 
-export interface Lifetimes {
+interface Lifetimes {
   ttlSeconds: number
   sessionMaxSeconds: number
 }
