@@ -19,7 +19,7 @@ import { healthRoutes } from './health/index.js'
 import { readJson } from './http/json-body.js'
 import { methodsByPath, refuseOtherMethods } from './http/method-not-allowed.js'
 import { noStore } from './http/no-store.js'
-import { problem } from './http/problems.js'
+import { Problem } from './http/problems.js'
 import { serverOptions } from './http/server-options.js'
 import { createServer } from './http/server.js'
 import { respondToUnreadable } from './http/unreadable-requests.js'
@@ -65,7 +65,7 @@ async function createApp ({ server }: Config, { logStream }: Overrides) {
     rewriteUrl: ({ url }) => withoutForwardedPath(url as string),
     frameworkErrors: (error, request, reply) => {
       if (openRefusal(server, request, reply)) return
-      sendProblem(error.code === 'FST_ERR_MAX_PARAM_LENGTH' ? problem('not_found') : error, request, reply)
+      sendProblem(error.code === 'FST_ERR_MAX_PARAM_LENGTH' ? new Problem('not_found') : error, request, reply)
     },
     serverFactory: (handle) => createServer(connections.guard(handle, (err) => {
       app.log.error({ event: 'error', err }, 'a request could not be handled, its connection is closed')

@@ -1,7 +1,7 @@
 import { codeKeys } from '../auth/codes/code.js'
 import type { CodeStore } from '../auth/codes/store.js'
 import type { Database } from '../db/database.js'
-import { problem } from '../http/problems.js'
+import { Problem } from '../http/problems.js'
 import type { Audit } from '../monitoring/audit.js'
 import type { TestPhones } from '../auth/phone-input.js'
 import type { CodeSecrets } from '../redis/code-secrets.js'
@@ -30,7 +30,7 @@ export function accountService ({ testPhones, secrets }: AccountOptions, { db, u
     async deleteAccount (userId: number, audit: Audit) {
       const phone = await db.inTurn(userId, async (tx) => {
         const user = await users.remove(tx, userId)
-        if (!user) throw problem('invalid_token')
+        if (!user) throw new Problem('invalid_token')
         for (const secret of previous === undefined ? [current] : [current, previous]) {
           await codes.deleteCode(keyOf(secret, user.phone))
         }

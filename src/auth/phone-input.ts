@@ -1,4 +1,4 @@
-import { problem, type Problem, type ProblemCode } from '../http/problems.js'
+import { Problem, type ProblemCode } from '../http/problems.js'
 import { markets, type Language, type MarketId } from '../phone/markets.js'
 import { extraMarket, type ExtraPrefix } from '../phone/extra-prefixes.js'
 import { parsePhone, type PhoneFault } from '../phone/phone-number.js'
@@ -37,7 +37,7 @@ const faults: Record<PhoneFault, [code: 'invalid_request' | 'unsupported_phone',
 
 /** A problem of the member `phone`; `message` says what is wrong with it. */
 const phoneProblem = (code: ProblemCode, message: string, cause?: unknown): Problem =>
-  problem(code, { errors: [{ field: '/phone', message }], cause })
+  new Problem(code, { errors: [{ field: '/phone', message }], cause })
 
 /** The numbers of TEST_PHONES in E.164, each with its market and its fixed code. */
 export type TestPhones = ReadonlyMap<string, { market: MarketId, code: string }>
@@ -72,5 +72,5 @@ export function sendFailure (cause: unknown) {
   if (cause instanceof SmsUnsupported) {
     return phoneProblem('unsupported_phone', 'cannot receive messages: use another mobile number', cause)
   }
-  return problem('sms_failed', { cause })
+  return new Problem('sms_failed', { cause })
 }

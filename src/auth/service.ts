@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { isProblem, problem } from '../http/problems.js'
+import { Problem } from '../http/problems.js'
 import type { Audit } from '../monitoring/audit.js'
 import { isLanguage, markets, type Language, type MarketId } from '../phone/markets.js'
 import type { Database } from '../db/database.js'
@@ -67,7 +67,7 @@ export function authService (config: AuthOptions, ports: AuthPorts) {
     if (!verdict) return
     const { phone, market } = send
     audit('guard_tripped', { phone }, { scope: verdict.scope, market, mode: verdict.mode })
-    if (verdict.mode === 'enforce') throw problem('too_many_sends', { retryAfter: verdict.retryAfterSeconds })
+    if (verdict.mode === 'enforce') throw new Problem('too_many_sends', { retryAfter: verdict.retryAfterSeconds })
   }
 
   /** Counts a message in the daily maximum of its market. Throws too_many_sends if the maximum is reached. */
@@ -75,7 +75,7 @@ export function authService (config: AuthOptions, ports: AuthPorts) {
     const place = await daily?.take(market, now)
     if (place?.status === 'full') {
       audit('guard_tripped', { phone }, { scope: 'daily', market, mode: 'enforce' })
-      throw problem('too_many_sends', { retryAfter: Math.ceil(place.retryAfterMs / 1000) })
+      throw new Problem('too_many_sends', { retryAfter: Math.ceil(place.retryAfterMs / 1000) })
     }
     if (place?.isWarning) audit('daily_max_near', { phone }, { market, max: daily?.max })
     return place
@@ -129,7 +129,7 @@ export function authService (config: AuthOptions, ports: AuthPorts) {
     const guess = await guesses.begin(clientIp, clock())
     if (guess.isAdmitted) return guess
     audit('limit_hit', { phone }, { limit: 'guesses' })
-    throw problem('rate_limited', { retryAfter: Math.ceil(guess.retryAfterMs / 1000) })
+    throw new Problem('rate_limited', { retryAfter: Math.ceil(guess.retryAfterMs / 1000) })
   }
 
   return {
@@ -152,7 +152,7 @@ export function authService (config: AuthOptions, ports: AuthPorts) {
       const issued = await codes.issue(key, candidate, now, testCode !== undefined)
       if (issued.status !== 'issued') {
         audit('limit_hit', who, { limit: issued.status })
-        throw problem(issued.status === 'too_soon' ? 'resend_too_soon' : 'too_many_sends',
+        throw new Problem(issued.status === 'too_soon' ? 'resend_too_soon' : 'too_many_sends',
           { retryAfter: Math.ceil(issued.retryAfterMs / 1000) })
       }
 
@@ -184,7 +184,7 @@ export function authService (config: AuthOptions, ports: AuthPorts) {
         const lookup = status === 'wrong' ? users.findByPhone(phone).catch(() => undefined) : undefined
         const [account] = await Promise.all([lookup, settle(status)])
         audit('wrong_code', { userId: account?.id, phone })
-        throw problem('invalid_code', attempts)
+        throw new Problem('invalid_code', attempts)
       }
       try {
         // The code of a test number is not secret, so a right one must not allow more wrong guesses.
@@ -195,7 +195,7 @@ export function authService (config: AuthOptions, ports: AuthPorts) {
         return { user, isNew, market, sessionStart: epochSeconds(user.lastLogin) }
       } catch (error) {
         await codes.restore(key, redeemed.undo)
-        if (isProblem(error) && error.statusCode === 429) audit('limit_hit', { phone }, { limit: 'login' })
+        if (error instanceof Problem && error.statusCode === 429) audit('limit_hit', { phone }, { limit: 'login' })
         throw error
       }
     },
@@ -207,7 +207,7 @@ export function authService (config: AuthOptions, ports: AuthPorts) {
     async logout ({ id, sessionStart }: AuthenticatedUser, audit: Audit) {
       const phone = await db.inTurn(id, async (tx) => {
         const user = await users.logout(tx, id)
-        if (!user) throw problem('invalid_token')
+        if (!user) throw new Problem('invalid_token')
         const ended = epochSeconds(user.lastLogin)
         const isOwn = ended <= clock() / 1000 + leewaySeconds
         // A token of an earlier backend may be newer than last_login, and another system may have set last_login far

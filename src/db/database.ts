@@ -1,6 +1,6 @@
 import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
-import { isProblem } from '../http/problems.js'
+import { Problem } from '../http/problems.js'
 import { line, turns } from './turns.js'
 
 export type Database = ReturnType<typeof openDatabase>
@@ -91,7 +91,7 @@ export function openDatabase (config: DatabaseOptions) {
         client.release()
         return result
       } catch (error) {
-        const isSound = isProblem(error) && error.statusCode < 500 &&
+        const isSound = error instanceof Problem && error.statusCode < 500 &&
           await client.query('ROLLBACK').then(() => true, () => false)
         client.release(!isSound)
         throw error

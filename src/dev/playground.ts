@@ -4,7 +4,7 @@ import type { FastifyPluginAsync, FastifyRequest, onRequestHookHandler } from 'f
 import { Type } from 'typebox'
 import type { SmsMessage, SmsSender } from '../messages/index.js'
 import { canonicalAddress } from '../http/client-ip.js'
-import { problem } from '../http/problems.js'
+import { Problem } from '../http/problems.js'
 import pageSecurity from '../plugins/page-security.js'
 
 const root = fileURLToPath(new URL('../../playground', import.meta.url))
@@ -26,7 +26,7 @@ const isLocal = ({ socket, headers }: FastifyRequest) =>
 
 const onlyLocal: onRequestHookHandler = (request, reply, done) => {
   reply.header('cache-control', 'no-store')
-  done(isLocal(request) ? undefined : problem('not_found'))
+  done(isLocal(request) ? undefined : new Problem('not_found'))
 }
 
 /**

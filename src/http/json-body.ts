@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { problem } from './problems.js'
+import { Problem } from './problems.js'
 
 const isAnnouncedEmpty = ({ headers }: IncomingMessage) =>
   headers['transfer-encoding'] === undefined && !(Number(headers['content-length']) > 0)
@@ -20,13 +20,13 @@ export function readJson (app: FastifyInstance) {
     try {
       text = utf8.decode(body)
     } catch {
-      return done(problem('bad_request'))
+      return done(new Problem('bad_request'))
     }
     parse(request, text, done)
   })
   // The first byte of a chunked body shows that it is not empty. The rest is not read.
   const refuseContent = ({ raw }: FastifyRequest, payload: IncomingMessage) => new Promise((resolve, reject) => {
-    const refuse = () => reject(problem('unsupported_media_type'))
+    const refuse = () => reject(new Problem('unsupported_media_type'))
     if (Number(raw.headers['content-length']) > 0) refuse()
     else payload.once('data', refuse).once('end', resolve).once('error', reject)
   })

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { problem } from './problems.js'
+import { Problem } from './problems.js'
 
 /** Collects the methods of every path that is registered from now on. */
 export function methodsByPath (app: FastifyInstance) {
@@ -19,7 +19,7 @@ export function refuseOtherMethods (app: FastifyInstance, paths: Map<string, Set
     if (app.hasRoute({ method: 'GET', url })) methods.add('GET')
     const allow = [...methods].join(', ')
     const method = app.supportedMethods.filter((one) => !methods.has(one))
-    const refuse = () => { throw problem('method_not_allowed', { allow }) }
+    const refuse = () => { throw new Problem('method_not_allowed', { allow }) }
     if (method.length > 0) app.route({ method, url, onRequest: refuse, handler: refuse })
   }
 }

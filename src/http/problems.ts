@@ -1,5 +1,4 @@
 import { STATUS_CODES } from 'node:http'
-import createError from '@fastify/error'
 import { Type, type Static } from 'typebox'
 import { header, type Header } from './responses.js'
 import { Int32, openOneOf } from './schemas.js'
@@ -30,11 +29,11 @@ const publicErrors = {
   unavailable: [503, 'The service is temporarily unavailable. Try again in a moment.']
 } as const satisfies Record<string, readonly [status: number, detail: string]>
 
+/** Seconds until a client should try again after a 503. */
+const unavailableRetrySeconds = 2
+
 export type ProblemCode = keyof typeof publicErrors
 type Status<Code extends ProblemCode> = typeof publicErrors[Code][0]
-
-const constructors = Object.fromEntries(Object.entries(publicErrors).map(([code, [status, detail]]) =>
-  [code, createError(code, detail, status, Error, false)])) as Record<ProblemCode, ReturnType<typeof createError>>
 
 interface ProblemExtras {
   /** Seconds until the client should try again. */
@@ -46,19 +45,26 @@ interface ProblemExtras {
   cause?: unknown
 }
 
-export interface Problem extends Error, ProblemExtras {
-  statusCode: number
-  problemCode: ProblemCode
-}
+/** An error to throw: plugins/error-handler responds with it as problem details (RFC 9457). */
+export class Problem extends Error {
+  readonly problemCode: ProblemCode
+  readonly statusCode: number
+  readonly retryAfter: number | undefined
+  readonly attemptsRemaining: number | undefined
+  readonly errors: ProblemExtras['errors']
+  readonly allow: string | undefined
 
-/** An error to throw: the handler in plugins/error-handler responds with it as RFC 9457 problem details. */
-export function problem (code: ProblemCode, extras: ProblemExtras = {}): Problem {
-  const error = new constructors[code]()
-  return Object.assign(error, extras, { statusCode: error.statusCode as number, problemCode: code })
+  constructor (code: ProblemCode, { retryAfter, attemptsRemaining, errors, allow, cause }: ProblemExtras = {}) {
+    const [statusCode, detail] = publicErrors[code]
+    super(detail, { cause })
+    this.problemCode = code
+    this.statusCode = statusCode
+    this.retryAfter = retryAfter ?? (code === 'unavailable' ? unavailableRetrySeconds : undefined)
+    this.attemptsRemaining = attemptsRemaining
+    this.errors = errors
+    this.allow = allow
+  }
 }
-
-export const isProblem = (error: unknown): error is Problem =>
-  error instanceof Error && 'problemCode' in error
 
 /** The schema of every error body: problem details (RFC 9457). */
 export const ProblemSchema = Type.Object({
@@ -100,8 +106,7 @@ const exampleExtras: Partial<Record<ProblemCode, ProblemExtras>> = {
   invalid_code: { attemptsRemaining: 4 },
   resend_too_soon: { retryAfter: 60 },
   too_many_sends: { retryAfter: 3600 },
-  rate_limited: { retryAfter: 60 },
-  unavailable: { retryAfter: 2 }
+  rate_limited: { retryAfter: 60 }
 }
 
 const problemHeaders: Record<number, Record<string, Header>> = {
@@ -138,7 +143,7 @@ function problemResponse (codes: readonly ProblemCode[], field: string) {
   const [status] = publicErrors[codes[0] as ProblemCode]
   const examples = Object.fromEntries(codes.map((code) => {
     const errors = code === 'invalid_request' && { errors: [{ field, message: 'must be a string' }] }
-    const error = problem(code, { ...exampleExtras[code], ...errors })
+    const error = new Problem(code, { ...exampleExtras[code], ...errors })
     return [code, { summary: error.message, value: problemBody(error, '0b6e1c0e-8f2a-4c55-9d0e-3a1f6f0c7d21') }]
   }))
   return {

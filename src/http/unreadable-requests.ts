@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import http from 'node:http'
 import type { Socket } from 'node:net'
-import { problem, problemBody, type ProblemCode } from './problems.js'
+import { Problem, problemBody, type ProblemCode } from './problems.js'
 
 /** How long a client may take to read the last response before its connection is destroyed, in milliseconds. */
 const lingerMs = 1000
@@ -21,7 +21,7 @@ export function respondToUnreadable (
 ) {
   if (error.code === 'ECONNRESET' || !socket.writable) return
   if (!canRespond) return endConnection(socket)
-  const details = problem(parserErrors[String(error.code)] ?? 'bad_request')
+  const details = new Problem(parserErrors[String(error.code)] ?? 'bad_request')
   const requestId = randomUUID()
   const isHead = (error.rawPacket as Buffer | undefined)?.toString('latin1', 0, 5) === 'HEAD '
   const body = JSON.stringify(problemBody(details, requestId))

@@ -2,7 +2,7 @@ import rateLimit from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { addressGroup, clientAddress, trustedProxies, wideAddressGroup, wideFactor } from '../http/client-ip.js'
-import { problem } from '../http/problems.js'
+import { Problem } from '../http/problems.js'
 import { keyedDigest } from '../redis/keyed-digest.js'
 import { secretPicker, type CodeSecrets } from '../redis/code-secrets.js'
 
@@ -70,7 +70,7 @@ export default fp<Options>(async (app, { max: maxRequests, windowSeconds, secret
       return wide.isExceeded || wide.remaining < budget.remaining ? wide : budget
     } catch (cause) {
       // Without its store the limit cannot be enforced, so the request is refused.
-      throw problem('unavailable', { cause })
+      throw new Problem('unavailable', { cause })
     }
   }
 
@@ -89,6 +89,6 @@ export default fp<Options>(async (app, { max: maxRequests, windowSeconds, secret
     reply.headers({ 'ratelimit-limit': max, 'ratelimit-remaining': remaining, 'ratelimit-reset': ttlInSeconds })
     if (!isExceeded) return
     app.audit(request, 'limit_hit', {}, { limit: 'address' })
-    throw problem('rate_limited', { retryAfter: ttlInSeconds })
+    throw new Problem('rate_limited', { retryAfter: ttlInSeconds })
   })
 }, { name: 'rate-limit', dependencies: ['redis', 'metrics'] })

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net'
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { problem } from '../http/problems.js'
+import { Problem } from '../http/problems.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -40,12 +40,12 @@ export default fp<UserLimit>(async (app, { max: maxWrites, windowSeconds }) => {
 
   function refuse (request: FastifyRequest, limit: 'user_in_flight' | 'user_writes', retryAfter: number): never {
     app.audit(request, 'limit_hit', { userId: request.user.id }, { limit })
-    throw problem('rate_limited', { retryAfter })
+    throw new Problem('rate_limited', { retryAfter })
   }
 
   function limitInFlight (request: FastifyRequest, reply: FastifyReply) {
     // The client disconnected during the token check. The request would never be released, so it is refused.
-    if (request.raw.socket.destroyed) throw problem('bad_request')
+    if (request.raw.socket.destroyed) throw new Problem('bad_request')
     const { id } = request.user
     const count = inFlight.get(id) ?? 0
     if (count === maxInFlight) refuse(request, 'user_in_flight', inFlightRetrySeconds)

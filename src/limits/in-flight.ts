@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { Gauge } from 'prom-client'
-import { problem } from '../http/problems.js'
+import { Problem } from '../http/problems.js'
 
 /**
  * Most requests that a process works on at once. A core serves more than that in a second, so more in flight means a
@@ -18,7 +18,7 @@ export function shedLoad (scope: FastifyInstance) {
   const inFlight = new Set<FastifyRequest>()
   const enter = (request: FastifyRequest, _reply: unknown, done: (error?: Error) => void) => {
     inFlight.add(request)
-    done(inFlight.size > maxInFlight ? problem('unavailable') : undefined)
+    done(inFlight.size > maxInFlight ? new Problem('unavailable') : undefined)
   }
   const leave = (request: FastifyRequest, _reply: unknown, _payload: unknown, done: () => void) => {
     inFlight.delete(request)

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import { Gauge } from 'prom-client'
-import { problem } from '../http/problems.js'
+import { Problem } from '../http/problems.js'
 
 /** Longest time that a body may take to arrive (CONTRACT, section 4). */
 const bodyTimeoutMs = 5000
@@ -26,7 +26,7 @@ export function unfinishedBodies () {
   /** Ends the wait. A reader of the body gets the error and responds. Without a reader the response is already sent. */
   function end (request: IncomingMessage) {
     began.delete(request)
-    if (request.listenerCount('error') > 0) request.emit('error', problem('request_timeout'))
+    if (request.listenerCount('error') > 0) request.emit('error', new Problem('request_timeout'))
     else request.socket.destroy()
   }
 

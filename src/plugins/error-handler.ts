@@ -4,11 +4,8 @@ import type {
 import fp from 'fastify-plugin'
 import { isDatabaseUnavailable } from '../db/errors.js'
 import { clientAddress } from '../http/client-ip.js'
-import { isProblem, problem, problemBody, type Problem, type ProblemCode } from '../http/problems.js'
+import { Problem, problemBody, type ProblemCode } from '../http/problems.js'
 import { formatComplaints } from '../http/schemas.js'
-
-/** Seconds a client should wait before it tries again after a 503. */
-const unavailableRetrySeconds = 2
 
 const frameworkCodes: Record<string, ProblemCode> = {
   FST_ERR_CTP_BODY_TOO_LARGE: 'payload_too_large',
@@ -41,14 +38,14 @@ function fieldErrors (validation: FastifySchemaValidationError[]) {
 
 /** Returns anything thrown as a public problem; an unknown error becomes internal_error. */
 function toProblem (error: unknown, request: FastifyRequest): Problem {
-  if (isProblem(error)) return error
-  if (!(error instanceof Error)) return problem('internal_error', { cause: error })
+  if (error instanceof Problem) return error
+  if (!(error instanceof Error)) return new Problem('internal_error', { cause: error })
   const { validation, code, statusCode = 500 } = error as FastifyError
-  if (validation) return problem('invalid_request', { errors: fieldErrors(validation) })
+  if (validation) return new Problem('invalid_request', { errors: fieldErrors(validation) })
   // The client closed the connection in the middle of its body.
-  if (error === request.raw.errored) return problem('bad_request')
-  if (isDatabaseUnavailable(error)) return problem('unavailable', { cause: error })
-  return statusCode < 500 ? problem(frameworkCodes[code] ?? 'bad_request') : problem('internal_error', { cause: error })
+  if (error === request.raw.errored) return new Problem('bad_request')
+  if (isDatabaseUnavailable(error)) return new Problem('unavailable', { cause: error })
+  return statusCode < 500 ? new Problem(frameworkCodes[code] ?? 'bad_request') : new Problem('internal_error', { cause: error })
 }
 
 /**
@@ -57,7 +54,6 @@ function toProblem (error: unknown, request: FastifyRequest): Problem {
  */
 export function sendProblem (error: unknown, request: FastifyRequest, reply: FastifyReply) {
   const details = toProblem(error, request)
-  if (details.problemCode === 'unavailable') details.retryAfter ??= unavailableRetrySeconds
   if (details.statusCode >= 500) {
     request.log.error({
       event: 'error',
@@ -91,7 +87,7 @@ export function sendProblem (error: unknown, request: FastifyRequest, reply: Fas
  * "*" is the preflight route of CORS.
  */
 export const refuseUnknownPath: onRequestHookHandler = ({ is404, routeOptions }, _reply, done) => {
-  done(is404 || routeOptions.url === '*' ? problem('not_found') : undefined)
+  done(is404 || routeOptions.url === '*' ? new Problem('not_found') : undefined)
 }
 
 export default fp(async (app) => {
@@ -100,5 +96,5 @@ export default fp(async (app) => {
     reply.header('x-request-id', request.id)
     done()
   })
-  app.setNotFoundHandler(() => { throw problem('not_found') })
+  app.setNotFoundHandler(() => { throw new Problem('not_found') })
 }, { name: 'problem' })

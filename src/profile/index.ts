@@ -1,5 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { problem } from '../http/problems.js'
+import { Problem } from '../http/problems.js'
 import { markets } from '../phone/markets.js'
 import type { AddressesRepository } from './repository.js'
 import {
@@ -9,7 +9,7 @@ import {
 
 /** The address id in the path. Throws not_found for anything that is not an id. */
 function addressId ({ id }: { id: string }): number {
-  if (!/^[1-9][0-9]{0,9}$/.test(id) || Number(id) > maxAddressId) throw problem('not_found')
+  if (!/^[1-9][0-9]{0,9}$/.test(id) || Number(id) > maxAddressId) throw new Problem('not_found')
   return Number(id)
 }
 

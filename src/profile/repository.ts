@@ -1,7 +1,7 @@
 import { and, count, desc, eq, getTableColumns, ne, sql } from 'drizzle-orm'
 import { batched } from '../db/batch.js'
 import { userAddresses as addresses, users, utcNow } from '../db/schema.js'
-import { problem } from '../http/problems.js'
+import { Problem } from '../http/problems.js'
 import type { Database, Transaction } from '../db/database.js'
 
 export type Address = typeof addresses.$inferSelect
@@ -48,7 +48,7 @@ export function addressesRepository (db: Database) {
   /** Runs `work` while no other request changes the addresses of this user. The lock is the row of the user. */
   const exclusively = <T>(userId: number, work: (tx: Transaction) => Promise<T>) => db.inTurn(userId, async (tx) => {
     const [user] = await tx.select({ id: users.id }).from(users).where(eq(users.id, userId)).for('update')
-    if (!user) throw problem('invalid_token')
+    if (!user) throw new Problem('invalid_token')
     return work(tx)
   })
 
@@ -69,7 +69,7 @@ export function addressesRepository (db: Database) {
     /** Throws not_found for an id that is not an address of the user. */
     async get (userId: number, id: number): Promise<Address> {
       const [found] = await one.execute({ userId, id })
-      if (!found) throw problem('not_found')
+      if (!found) throw new Problem('not_found')
       return toAddress(found.row)
     },
 
@@ -78,7 +78,7 @@ export function addressesRepository (db: Database) {
       exclusively(userId, async (tx) => {
         const [{ total } = { total: 0 }] = await tx.select({ total: count() }).from(addresses)
           .where(eq(addresses.userId, userId))
-        if (total >= maxAddresses) throw problem('address_limit')
+        if (total >= maxAddresses) throw new Problem('address_limit')
         const isDefault = total === 0 || fields.isDefault === true
         if (isDefault) await clearDefault(tx, userId)
         const [created] = await tx.insert(addresses)
@@ -93,14 +93,14 @@ export function addressesRepository (db: Database) {
         const [changed] = await tx.update(addresses)
           .set({ ...fields, ...(isDefault && { isDefault }), updatedAt: utcNow })
           .where(own(userId, id)).returning({ row })
-        if (!changed) throw problem('not_found')
+        if (!changed) throw new Problem('not_found')
         return toAddress(changed.row)
       }),
 
     /** Deletes an address. The newest remaining address takes over the default. Throws not_found. */
     remove: (userId: number, id: number): Promise<void> => exclusively(userId, async (tx) => {
       const [deleted] = await tx.delete(addresses).where(own(userId, id)).returning({ wasDefault: addresses.isDefault })
-      if (!deleted) throw problem('not_found')
+      if (!deleted) throw new Problem('not_found')
       if (!deleted.wasDefault) return
       const [newest] = await tx.select({ id: addresses.id }).from(addresses).where(eq(addresses.userId, userId))
         .orderBy(...newestFirst).limit(1)

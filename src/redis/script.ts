@@ -1,4 +1,4 @@
-import { problem } from '../http/problems.js'
+import { Problem } from '../http/problems.js'
 import type { Redis } from './connect.js'
 
 /** Returns a reply from Redis. Throws `unavailable` if there is none, with the cause for the log. */
@@ -6,7 +6,7 @@ export async function replyOf<T> (reply: Promise<T>): Promise<T> {
   try {
     return await reply
   } catch (cause) {
-    throw problem('unavailable', { cause })
+    throw new Problem('unavailable', { cause })
   }
 }
 

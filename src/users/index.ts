@@ -1,5 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { problem } from '../http/problems.js'
+import { Problem } from '../http/problems.js'
 import type { User, UsersRepository } from './repository.js'
 import { getUserSchema, patchUserSchema, userView } from './schemas.js'
 
@@ -7,7 +7,7 @@ interface Options { users: UsersRepository }
 
 /** Throws invalid_token if the row was deleted after `authenticate` found it. */
 const viewOrInvalid = (user: User | undefined) => {
-  if (!user) throw problem('invalid_token')
+  if (!user) throw new Problem('invalid_token')
   return userView(user)
 }
 

@@ -1,6 +1,6 @@
 import { and, eq, isNull, not, or, sql } from 'drizzle-orm'
 import { users, utcNow } from '../db/schema.js'
-import { problem } from '../http/problems.js'
+import { Problem } from '../http/problems.js'
 import { markets, type Language, type MarketId } from '../phone/markets.js'
 import type { Database, Transaction } from '../db/database.js'
 import { sqlState } from '../db/errors.js'
@@ -104,14 +104,14 @@ export function usersRepository (db: Database) {
         if (known) return { user: known, isNew: false }
         const [ahead] = await lead.execute({ phone })
         if (ahead && !ahead.isFarAhead) {
-          throw problem('rate_limited', { retryAfter: Math.floor(ahead.seconds) - maxLeadSeconds + 1 })
+          throw new Problem('rate_limited', { retryAfter: Math.floor(ahead.seconds) - maxLeadSeconds + 1 })
         }
         const [row] = ahead
           ? await loginFarAhead.execute({ phone, market })
           : await register.execute({ phone, market, language, country })
         if (row) return { user: row, isNew: !ahead }
       }
-      throw problem('unavailable')
+      throw new Problem('unavailable')
     },
 
     /** Writes the fields that are not undefined. Returns undefined if the row does not exist. */
@@ -142,7 +142,7 @@ export function usersRepository (db: Database) {
         const [user] = await tx.delete(users).where(eq(users.id, id)).returning({ phone: users.phoneNumber })
         return user
       } catch (error) {
-        throw inUseStates.includes(sqlState(error) ?? '') ? problem('account_in_use') : error
+        throw inUseStates.includes(sqlState(error) ?? '') ? new Problem('account_in_use') : error
       }
     }
   }

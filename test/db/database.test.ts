@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
 import { sql } from 'drizzle-orm'
-import { problem } from '../../src/http/problems.js'
+import { Problem } from '../../src/http/problems.js'
 import type { Transaction } from '../../src/db/database.js'
 import { isDatabaseUnavailable, sqlState } from '../../src/db/errors.js'
 import { migrate } from '../../src/db/migrate.js'
@@ -35,7 +35,7 @@ t.test('atomically rolls back after a problem and keeps the connection', async (
   const { db, has } = await testDb(t)
   const phone = newPhone()
   const pid = await db.atomically(backend)
-  const thrown = problem('address_limit')
+  const thrown = new Problem('address_limit')
   t.equal(await errorOf(db.atomically(async (tx) => { await insert(tx, phone); throw thrown })), thrown)
   t.equal(await has(phone), false)
   t.equal(await db.atomically(backend), pid)
@@ -43,7 +43,7 @@ t.test('atomically rolls back after a problem and keeps the connection', async (
 
 for (const [what, fail] of Object.entries({
   'an error': async () => { throw new Error('failed') },
-  'a problem of 500 and above': async () => { throw problem('unavailable') },
+  'a problem of 500 and above': async () => { throw new Problem('unavailable') },
   'a statement that fails': (tx: Transaction) => tx.execute(sql`SELECT 1 / 0`)
 })) {
   t.test(`atomically rolls back after ${what} and closes the connection`, async (t) => {

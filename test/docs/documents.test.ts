@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { problem, ProblemSchema, type ProblemCode } from '../../src/http/problems.js'
+import { Problem, type ProblemCode, ProblemSchema } from '../../src/http/problems.js'
 
 /*
  * The documents compared with the code and with each other. Other tests run what the documents show: metrics, the ACL user,
@@ -91,7 +91,7 @@ t.test('docs/api.md lists each problem code with its status, and no other', asyn
   const listed = rowsOf(sectionOf('docs/api.md', '## Problems')).flatMap(([statuses = '', names = '']) =>
     codesIn(names).map((code, index) => `${statuses.split(', ')[index] ?? statuses} ${code}`))
 
-  t.strictSame(listed.sort(), codes.map((code) => `${problem(code).statusCode} ${code}`).sort())
+  t.strictSame(listed.sort(), codes.map((code) => `${new Problem(code).statusCode} ${code}`).sort())
 })
 
 t.test('docs/api.md lists each route, and no other', async (t) => {

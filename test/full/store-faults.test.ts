@@ -3,7 +3,7 @@ import pg from 'pg'
 import t, { type Test } from 'tap'
 import { SmsRefused } from '../../src/messages/index.js'
 import { migrate } from '../../src/db/migrate.js'
-import { problem } from '../../src/http/problems.js'
+import { Problem } from '../../src/http/problems.js'
 import { isDatabaseUnavailable } from '../../src/db/errors.js'
 import { problemOf, wrongCode } from '../helpers/responses.js'
 import { holdLock } from '../helpers/locks.js'
@@ -253,8 +253,8 @@ t.test('transactions', async (t) => {
     const before = await connection()
     await t.rejects(db.atomically(async (tx) => {
       await insert(tx)
-      throw problem('invalid_token')
-    }), problem('invalid_token'))
+      throw new Problem('invalid_token')
+    }), new Problem('invalid_token'))
     t.strictSame(await rows(), [])
     t.equal(await connection(), before)
   })
@@ -263,8 +263,8 @@ t.test('transactions', async (t) => {
     await t.rejects(db.atomically(async (tx) => {
       await insert(tx)
       await connectionDies(tx)
-      throw problem('invalid_token')
-    }), problem('invalid_token'))
+      throw new Problem('invalid_token')
+    }), new Problem('invalid_token'))
     t.strictSame(await rows(), [])
     t.equal(await db.atomically(async () => 'done'), 'done')
   })

@@ -4,7 +4,7 @@ import pg from 'pg'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { SmsRefused, SmsUncertain, type SmsSender } from '../../src/messages/index.js'
-import { problem } from '../../src/http/problems.js'
+import { Problem } from '../../src/http/problems.js'
 import { loggerOptions, serializeError } from '../../src/monitoring/logger.js'
 import { outageLog } from '../../src/monitoring/outage-log.js'
 import { newPhone, testDatabase, testRedis, testService, type Json } from '../helpers/service.js'
@@ -95,7 +95,7 @@ t.test('an error of an SMS provider shows neither number nor message nor key', a
   t.match(shown(t, new SmsUncertain('the webhook did not respond', { cause })),
     { type: 'TypeError', message: 'fetch failed with • and •' })
   t.match(
-    shown(t, problem('sms_failed', { cause: new SmsUncertain(`to +996 (555) 123-456 or 996 555 123456, ${token}`) })),
+    shown(t, new Problem('sms_failed', { cause: new SmsUncertain(`to +996 (555) 123-456 or 996 555 123456, ${token}`) })),
     { message: 'to • or •, •.•.•' }
   )
 })
@@ -103,7 +103,7 @@ t.test('an error of an SMS provider shows neither number nor message nor key', a
 t.test('an error is one line, with a message of several lines, without a stack or without a message', async (t) => {
   shown(t, new Error(`first\nsecond ${phone}\n${code}`))
   shown(t, new Error(`x\n    at ${phone} ${token}`))
-  t.match(shown(t, problem('not_found')), { message: problem('not_found').message })
+  t.match(shown(t, new Problem('not_found')), { message: new Problem('not_found').message })
   t.match(
     shown(t, Object.assign(new AggregateError([new Error(phone)]), { code: 'ECONNREFUSED' })),
     { type: 'AggregateError', code: 'ECONNREFUSED', message: '' }

@@ -2,7 +2,7 @@ import jwt from '@fastify/jwt'
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { LRUCache } from 'lru-cache'
-import { problem, type Problem } from '../../http/problems.js'
+import { Problem } from '../../http/problems.js'
 import { activeUsers, creationTimes } from '../../users/active.js'
 import type { Revocations } from './revocations.js'
 import { readToken, type AuthenticatedUser, type TokenOptions, type VerifiedToken } from './token.js'
@@ -29,7 +29,7 @@ function headerProblem ({ raw }: FastifyRequest, authorization: string): Problem
   // Node joins two headers with a comma, but the parameters of another scheme may contain commas, too.
   const isDouble = (raw.headersDistinct.authorization as string[]).length > 1
   const isUnreadable = isDouble || /^Bearer +\S/i.test(authorization) || /\p{Cc}/u.test(authorization)
-  return problem(isUnreadable ? 'bad_request' : 'token_missing')
+  return new Problem(isUnreadable ? 'bad_request' : 'token_missing')
 }
 
 /** Most verified tokens that a process caches, at about 400 bytes each. */
@@ -84,26 +84,26 @@ export default fp<Options>(async (app, { secret, secretPrevious, revocations, cl
 
   app.decorate('authenticate', function authenticate (request, _reply, done) {
     const { authorization } = request.headers
-    if (authorization === undefined) return done(problem('token_missing'))
+    if (authorization === undefined) return done(new Problem('token_missing'))
     const now = clock() / 1000
     let user = cache.get(authorization)
     if (user === undefined) {
       const token = bearer.exec(authorization)?.[1]
       if (token === undefined) return done(headerProblem(request, authorization))
       user = verifyToken(token, now)
-      if (user === undefined) return done(problem('invalid_token'))
+      if (user === undefined) return done(new Problem('invalid_token'))
       cache.set(authorization, user)
     }
-    if (user.expiresAt <= now) return done(problem('invalid_token'))
+    if (user.expiresAt <= now) return done(new Problem('invalid_token'))
     const token = user
 
     findActive(token.id, (error, lastLogin) => {
       if (error) return done(error)
-      if (lastLogin === undefined) return done(problem('invalid_token'))
+      if (lastLogin === undefined) return done(new Problem('invalid_token'))
       request.user = token
       // The session of the latest login: only a logout revokes it, and a logout moves last_login.
       if (token.sessionStart === lastLogin) return done()
-      isSessionOver(token, lastLogin).then((isOver) => { done(isOver ? problem('invalid_token') : undefined) }, done)
+      isSessionOver(token, lastLogin).then((isOver) => { done(isOver ? new Problem('invalid_token') : undefined) }, done)
     })
   })
 }, { name: 'authenticate', dependencies: ['database', 'metrics'] })

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
 import { Type } from 'typebox'
-import { isProblem, problem, problems } from '../../http/problems.js'
+import { Problem, problems } from '../../http/problems.js'
 import { answer, authenticated, header } from '../../http/responses.js'
 import { OpenMarket } from '../../http/market-schemas.js'
 import { True, UserId } from '../../http/schemas.js'
@@ -42,8 +42,8 @@ export const withoutForwardedPath = (url: string): string =>
 /** The route of gateways, /verify-token. It answers any method with 200, 401 or 503, whatever is wrong with the request or a store. */
 export const forwardAuthRoutes: FastifyPluginAsync = async (app) => {
   const authenticate: onRequestHookHandler = (request, reply, done) => app.authenticate(request, reply, (error) => {
-    if (error !== undefined && !isProblem(error)) return done(problem('unavailable', { cause: error }))
-    done(error?.statusCode === 400 ? problem('invalid_token') : error)
+    if (error !== undefined && !(error instanceof Problem)) return done(new Problem('unavailable', { cause: error }))
+    done(error?.statusCode === 400 ? new Problem('invalid_token') : error)
   })
   // The method, headers and body are those of a request to another service. A response from the hook leaves the body unread.
   const respond = (request: FastifyRequest, reply: FastifyReply) => {
