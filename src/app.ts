@@ -55,7 +55,7 @@ export interface Overrides {
   routes?: FastifyPluginAsync
 }
 
-/** A Fastify instance with the bounds of the service on requests, bodies and connections, but without stores and routes. */
+/** A Fastify instance with all bounds on requests, bodies and connections, but without stores and routes. */
 async function createApp ({ server }: Config, { logStream }: Overrides) {
   const bodies = unfinishedBodies()
   const connections = connectionLimits(bodies)
@@ -85,9 +85,8 @@ async function createApp ({ server }: Config, { logStream }: Overrides) {
   return { app, bodies }
 }
 
-/** Repositories, stores and flows, on the connections of `app`. */
-function services (app: FastifyInstance, config: Config, overrides: Overrides, revocations: Revocations, clock: () => number) {
-  const { db, redis } = app
+/** The repositories and flows of the features, on the connections of the instance. */
+function services ({ db, redis }: FastifyInstance, config: Config, overrides: Overrides, revocations: Revocations) {
   const { codeSecrets: secrets, codes: limits, ipLimit, marketDailyMax, phones } = config
   const users = usersRepository(db)
   const codes = redis ? redisCodeStore(redis, limits) : memoryCodeStore(limits)
@@ -101,7 +100,7 @@ function services (app: FastifyInstance, config: Config, overrides: Overrides, r
     guard: redis && config.pumpingGuard.mode !== 'off' ? pumpingGuard(redis, config.pumpingGuard, secrets) : undefined,
     daily: redis && marketDailyMax ? dailyMessages(redis, secrets, marketDailyMax) : undefined,
     sms: overrides.sms ?? smsSender(config.provider),
-    clock,
+    clock: overrides.clock ?? Date.now,
     newNonce: overrides.newNonce ?? newNonce
   })
   const account = accountService({ testPhones: phones.testPhones, secrets }, { db, users, codes })
@@ -120,13 +119,14 @@ export async function buildApp (config: Config, overrides: Overrides = {}): Prom
   await app.register(redis, { connection: config.redis })
   await app.register(metrics, config.metrics)
   boundBodies(app, bodies)
-  await app.register(rateLimit, { ...config.ipLimit, secrets: config.codeSecrets, trustProxy: config.server.trustProxy })
+  const { codeSecrets: secrets, server: { trustProxy } } = config
+  await app.register(rateLimit, { ...config.ipLimit, secrets, trustProxy })
   await app.register(limitUser, config.userLimit)
   const revocations = app.redis
     ? redisRevocations(app.redis, config.tokens.sessionMaxSeconds + leewaySeconds)
     : memoryRevocations()
   await app.register(authenticate, { ...config.tokens, revocations, clock })
-  const { auth, users, account, addresses } = services(app, config, overrides, revocations, clock)
+  const { auth, users, account, addresses } = services(app, config, overrides, revocations)
 
   // All routes but the probes, which respond under any load.
   await app.register(async (loaded) => {

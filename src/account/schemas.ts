@@ -10,7 +10,7 @@ export const deleteUserSchema = {
   ...authenticated,
   response: limited({
     204: answer(Type.Null(), 'Deleted.'),
-    ...problems(['bad_request', 'token_missing', 'invalid_token', 'account_in_use', 'payload_too_large', 'unsupported_media_type',
-      'rate_limited', 'unavailable'])
+    ...problems(['bad_request', 'token_missing', 'invalid_token', 'account_in_use', 'payload_too_large',
+      'unsupported_media_type', 'rate_limited', 'unavailable'])
   })
 }

@@ -13,7 +13,7 @@ export { ConfigError }
 
 export type Config = ReturnType<typeof loadConfig>
 
-/** Reads the configuration from `env` and checks all of it (CONTRACT, section 3). Throws ConfigError with all issues. */
+/** Reads and checks the configuration in `env` (CONTRACT, section 3). Throws ConfigError with all issues. */
 export function loadConfig (env: NodeJS.ProcessEnv) {
   const read = envReader(env)
   const nodeEnv = read.choice('NODE_ENV', ['production', 'development', 'test'], 'production')

@@ -37,17 +37,17 @@ function divideConnections (max: number) {
 /** pg-pool has one timeout for two waits: for a free connection, and for a new one, which `newClient` opens. */
 function allowToOpen (pool: pg.Pool, openTimeoutMs: number) {
   const { options } = pool
-  const internals = pool as unknown as { newClient: (pending: unknown) => void }
-  const newClient = internals.newClient.bind(pool)
-  internals.newClient = (pending) => {
-    options.connectionTimeoutMillis = openTimeoutMs
-    try {
-      newClient(pending)
-    } finally {
-      options.connectionTimeoutMillis = freeTimeoutMs
+  const newClient = Reflect.get(pool, 'newClient') as (pending: unknown) => void
+  return Object.assign(pool, {
+    newClient (pending: unknown) {
+      options.connectionTimeoutMillis = openTimeoutMs
+      try {
+        newClient.call(pool, pending)
+      } finally {
+        options.connectionTimeoutMillis = freeTimeoutMs
+      }
     }
-  }
-  return pool
+  })
 }
 
 function openPool (config: DatabaseOptions, max: number) {

@@ -73,7 +73,7 @@ async function checkServer (db: Database, clock: () => number): Promise<Finding[
       : ok('PostgreSQL writes', 'accepted'),
     isSuperuser
       ? warning('PostgreSQL role',
-        `${role} is a superuser: give the service a role that has no more than it needs, see docs/existing-users-table.md`)
+        `${role} is a superuser: give the service a role with the rights in docs/existing-users-table.md`)
       : ok('PostgreSQL role', role)
   ]
 }

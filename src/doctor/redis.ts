@@ -25,7 +25,7 @@ interface Node {
 /** A Cluster is recognized by its `nodes`: the connection may be a Proxy, which instanceof does not see through. */
 function mastersOf (redis: Redis): Node[] {
   const { nodes } = redis as { nodes?: (role: 'master') => Node[] }
-  return nodes ? nodes.call(redis, 'master') : [redis as unknown as Node]
+  return nodes ? nodes.call(redis, 'master') : [redis as Node]
 }
 
 /**

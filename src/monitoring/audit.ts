@@ -36,7 +36,7 @@ const limits = {
   too_many: 'too_many_sends'
 }
 
-/** Label value of an unknown market. */
+/** The label value of an event without a number. */
 const unknown = 'unknown'
 
 const scopes = ['client', 'block', 'market', 'daily']
@@ -44,8 +44,8 @@ const scopes = ['client', 'block', 'market', 'daily']
 interface Details { limit: keyof typeof limits, reason: string, scope: string, mode: string }
 
 /**
- * Registers the counters of audit events and returns the function that records an event: one line of the log and one count.
- * A client cannot invent a label value: an unknown number counts as market `unknown`.
+ * Registers the counters of audit events. Returns the function that logs and counts an event. An event without a
+ * number counts for the market `unknown`.
  */
 export function auditTrail (registry: Registry) {
   const registers = [registry]

@@ -1,4 +1,4 @@
-import type { Metric, Registry } from 'prom-client'
+import { Gauge, type Registry } from 'prom-client'
 
 interface Options {
   name: string
@@ -36,7 +36,7 @@ export function histogram (registry: Registry, { name, help, buckets }: Options)
       ]
     })
   })
-  registry.registerMetric({ name, get } as unknown as Metric)
+  Object.assign(new Gauge({ name, help, registers: [registry] }), { get })
 
   /** Adds a series. Returns the function that counts a value in it. */
   return function series (labels: Labels = {}): (value: number) => void {

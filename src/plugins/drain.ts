@@ -14,8 +14,8 @@ declare module 'fastify' {
   interface FastifyInstance {
     isDraining: () => boolean
     /**
-     * Serves requests for `seconds` more, or until `abort`, while readiness is 503 and every response closes its connection.
-     * Then it stops listening and resolves once all connections are closed, after ten seconds at the latest.
+     * Accepts requests for `seconds` more, or until `abort`. Meanwhile readiness is 503 and every response closes its
+     * connection. Then stops listening and resolves when all connections are closed, ten seconds later at the latest.
      */
     drain: (seconds: number, abort: AbortSignal) => Promise<void>
   }
@@ -30,8 +30,8 @@ export default fp(async (app) => {
   app.server.on('connection', () => { accepted++ })
 
   /**
-   * Stops listening after a turn of the event loop in which no connection came. The kernel resets connections that nobody has
-   * accepted, and a gateway may have sent a request on them.
+   * Stops listening after a turn of the event loop in which no connection came. The kernel resets connections that
+   * still wait to be accepted, and a gateway may have sent a request on them.
    */
   async function stopListening () {
     const end = performance.now() + acceptMs

@@ -45,7 +45,8 @@ function toProblem (error: unknown, request: FastifyRequest): Problem {
   // The client closed the connection in the middle of its body.
   if (error === request.raw.errored) return new Problem('bad_request')
   if (isDatabaseUnavailable(error)) return new Problem('unavailable', { cause: error })
-  return statusCode < 500 ? new Problem(frameworkCodes[code] ?? 'bad_request') : new Problem('internal_error', { cause: error })
+  if (statusCode < 500) return new Problem(frameworkCodes[code] ?? 'bad_request')
+  return new Problem('internal_error', { cause: error })
 }
 
 /**

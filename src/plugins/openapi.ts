@@ -157,7 +157,7 @@ export default fp(async (app) => {
       },
       url
     }),
-    transformObject: (document) => complete((document as unknown as { openapiObject: Document }).openapiObject)
+    transformObject: (document) => complete((document as { openapiObject: object }).openapiObject as Document)
   })
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
 

@@ -29,7 +29,7 @@ const keysPerMaster = 8
 /** Returns the function that runs every command, on every master of a Cluster. It rejects with the first error. */
 export function commandProbe (redis: Redis, current: () => Redis) {
   redis.defineCommand('probeCommands', { numberOfKeys: 1, lua: everyCommand })
-  const probe = redis as unknown as { probeCommands: (key: string) => Promise<null> }
+  const probe = redis as Redis & { probeCommands: (key: string) => Promise<null> }
   return async () => {
     const connection = current()
     const count = connection instanceof Cluster ? connection.nodes('master').length * keysPerMaster : 1

@@ -17,7 +17,6 @@ export async function replyOf<T> (reply: Promise<T>): Promise<T> {
 export function redisScript<Reply> (redis: Redis, name: string, lua: string) {
   type Command = (key: string, ...args: Array<string | number>) => Promise<Reply>
   redis.defineCommand(name, { numberOfKeys: 1, lua })
-  const commands = redis as unknown as Record<string, Command>
-  const run: Command = (key, ...args) => replyOf((commands[name] as Command)(key, ...args))
+  const run: Command = (key, ...args) => replyOf((Reflect.get(redis, name) as Command).call(redis, key, ...args))
   return run
 }

@@ -103,7 +103,8 @@ export default fp<Options>(async (app, { secret, secretPrevious, revocations, cl
       request.user = token
       // The session of the latest login: only a logout revokes it, and a logout moves last_login.
       if (token.sessionStart === lastLogin) return done()
-      isSessionOver(token, lastLogin).then((isOver) => { done(isOver ? new Problem('invalid_token') : undefined) }, done)
+      isSessionOver(token, lastLogin)
+        .then((isOver) => { done(isOver ? new Problem('invalid_token') : undefined) }, done)
     })
   })
 }, { name: 'authenticate', dependencies: ['database', 'metrics'] })

@@ -26,10 +26,10 @@ export const verifyTokenSchema = {
   }
 }
 
-/** In origin form or in the absolute form of a request to a proxy (RFC 9112, section 3.2). */
+/** The path in origin form, or in the absolute form of a request to a proxy (RFC 9112, section 3.2). */
 const verifyTokenPath = /^(?:https?:\/\/[^/?#]*)?((?:\/api\/v1)?\/auth\/verify-token)(?:[/?#]|$)/i
 
-/** An escape of a character that means the same without it (RFC 3986, section 2.3) as that character. */
+/** Decodes the escape of an unreserved character (RFC 3986, section 2.3) and keeps any other escape. */
 function unescapeUnreserved (escape: string) {
   const character = decodeURIComponent(escape)
   return /[\w.~-]/.test(character) ? character : escape
@@ -39,18 +39,19 @@ function unescapeUnreserved (escape: string) {
 export const withoutForwardedPath = (url: string): string =>
   verifyTokenPath.exec(url.replace(/%[2-7][0-9a-f]/gi, unescapeUnreserved))?.[1] ?? url
 
-/** The route of gateways, /verify-token. It answers any method with 200, 401 or 503, whatever is wrong with the request or a store. */
+/** The forward-auth route of gateways, /verify-token: for any method the response is 200, 401 or 503. */
 export const forwardAuthRoutes: FastifyPluginAsync = async (app) => {
   const authenticate: onRequestHookHandler = (request, reply, done) => app.authenticate(request, reply, (error) => {
     if (error !== undefined && !(error instanceof Problem)) return done(new Problem('unavailable', { cause: error }))
     done(error?.statusCode === 400 ? new Problem('invalid_token') : error)
   })
-  // The method, headers and body are those of a request to another service. A response from the hook leaves the body unread.
+  // The body belongs to a request to another service. A response from the hook leaves it unread.
   const respond = (request: FastifyRequest, reply: FastifyReply) => {
     const { id, market } = request.user
     reply.header('x-user-id', id).header('x-user-market', market).send({ valid: true, user_id: id, market })
   }
-  const route = { url: '/verify-token', config: { cors: false as const }, onRequest: [authenticate, respond], handler: respond }
+  const onRequest = [authenticate, respond]
+  const route = { url: '/verify-token', config: { cors: false as const }, onRequest, handler: respond }
   const otherMethods = app.supportedMethods.filter((method) => method !== 'GET')
   app.route({ ...route, method: 'GET', exposeHeadRoute: false, schema: verifyTokenSchema })
   app.route({ ...route, method: otherMethods, schema: { ...verifyTokenSchema, hide: true } })

@@ -1,4 +1,3 @@
-import type { ClientOpts } from 'twilio'
 import { undelivered, whyUnreachable } from '../fetch-errors.js'
 import { SmsOptedOut, SmsRefused, SmsUnsupported, type SmsSender } from '../port.js'
 
@@ -61,7 +60,7 @@ const httpClient = (timeoutMs: number, fetch: typeof globalThis.fetch) => ({
 export function twilioSms (options: TwilioOptions, fetch: typeof globalThis.fetch = globalThis.fetch): SmsSender {
   const { accountSid, authToken, sender, timeoutMs } = options
   const loading = import('twilio').then(({ default: twilio }) => twilio(accountSid, authToken, {
-    httpClient: httpClient(timeoutMs, fetch) as unknown as NonNullable<ClientOpts['httpClient']>,
+    httpClient: Object.assign(new twilio.RequestClient(), httpClient(timeoutMs, fetch)),
     // Without these, the package reads them from the environment.
     edge: '',
     region: ''
