@@ -5,9 +5,16 @@ import { ConfigError, loadConfig } from '../../src/config/index.js'
 import { temporaryFolder } from '../helpers/servers.js'
 import { productionEnv } from '../helpers/service.js'
 
-const production: Record<string, string> = { ...productionEnv('postgres://u:p@db/app', 'redis://redis'), JWT_SECRET_PREVIOUS: 'previous-'.repeat(4), TEST_PHONES: '+13125550100=480513' }
+const production: Record<string, string> = {
+  ...productionEnv('postgres://u:p@db/app', 'redis://redis'),
+  JWT_SECRET_PREVIOUS: 'previous-'.repeat(4),
+  TEST_PHONES: '+13125550100=480513'
+}
 const twilio = {
-  SMS_PROVIDER: 'twilio', TWILIO_ACCOUNT_SID: `AC${'0'.repeat(32)}`, TWILIO_FROM: '+15005550006', TWILIO_AUTH_TOKEN: 'twilio-token'
+  SMS_PROVIDER: 'twilio',
+  TWILIO_ACCOUNT_SID: `AC${'0'.repeat(32)}`,
+  TWILIO_FROM: '+15005550006',
+  TWILIO_AUTH_TOKEN: 'twilio-token'
 }
 
 function issuesOf (env: Record<string, string>): string[] {
@@ -35,8 +42,10 @@ async function moved (t: Test, env: Record<string, string>, name: string, end = 
 }
 
 for (const [name, env] of [
-  ...['DATABASE_URL', 'REDIS_URL', 'JWT_SECRET', 'JWT_SECRET_PREVIOUS', 'CODE_SECRET', 'SMS_WEBHOOK_URL', 'SMS_WEBHOOK_SECRET', 'TEST_PHONES']
-    .map((name) => [name, production] as const),
+  ...[
+    'DATABASE_URL', 'REDIS_URL', 'JWT_SECRET', 'JWT_SECRET_PREVIOUS', 'CODE_SECRET', 'SMS_WEBHOOK_URL',
+    'SMS_WEBHOOK_SECRET', 'TEST_PHONES'
+  ].map((name) => [name, production] as const),
   ['TWILIO_AUTH_TOKEN', { ...production, ...twilio }] as const
 ]) {
   t.test(`${name} can be read from the file that ${name}_FILE names, and line ends after it are removed`, async (t) => {
@@ -71,7 +80,11 @@ t.test('an empty file is refused, an empty path counts as unset', async (t) => {
 
 t.test('a wrong value in a file is an issue of its variable and is not shown', async (t) => {
   const { DATABASE_URL, JWT_SECRET, ...rest } = production
-  const issues = issuesOf({ ...rest, DATABASE_URL_FILE: await fileOf(t, 'mysql://hunter2'), JWT_SECRET_FILE: await fileOf(t, 'hunter2') })
+  const issues = issuesOf({
+    ...rest,
+    DATABASE_URL_FILE: await fileOf(t, 'mysql://hunter2'),
+    JWT_SECRET_FILE: await fileOf(t, 'hunter2')
+  })
   t.match(issues, [/^DATABASE_URL must be/, /^JWT_SECRET must have/])
   t.notMatch(issues.join(), /hunter2/)
 })

@@ -20,6 +20,9 @@ function issuesOf (env: Record<string, string>): string[] {
 
 const encode = 'has # / ? or @ in its password: percent-encode # as %23, / as %2F, ? as %3F, @ as %40'
 const oneHost = 'must name one host only'
+const port = 'must have a port from 0 to 65535; if this is a part of the password, percent-encode # / ? @ in it'
+const host = 'must name a host, or the folder of a Unix socket: ' +
+  'postgres://user:password@/db?host=/var/run/postgresql'
 
 for (const [url, issue] of [
   ['postgres://u:hunter#2@db/app', encode],
@@ -32,10 +35,10 @@ for (const [url, issue] of [
   ['postgres://u:hunter2@db1,db2/app', oneHost],
   ['postgres://u:hunter2@db1:5432,db2:5432/app', oneHost],
   ['postgres://u:hunter2@/app?host=db1,db2', oneHost],
-  ['postgres://u:hunter2@db:port/app', 'must have a port from 0 to 65535; if this is a part of the password, percent-encode # / ? @ in it'],
-  ['postgres://u:hunter2@db:65536/app', 'must have a port from 0 to 65535; if this is a part of the password, percent-encode # / ? @ in it'],
-  ['postgres://u:hunter2@/app', 'must name a host, or the folder of a Unix socket: postgres://user:password@/db?host=/var/run/postgresql'],
-  ['postgres:///app', 'must name a host, or the folder of a Unix socket: postgres://user:password@/db?host=/var/run/postgresql'],
+  ['postgres://u:hunter2@db:port/app', port],
+  ['postgres://u:hunter2@db:65536/app', port],
+  ['postgres://u:hunter2@/app', host],
+  ['postgres:///app', host],
   ['postgres://u:hunter2@d b/app', 'is not a URL: percent-encode all but letters and digits in user and password'],
   ['mysql://u:hunter2@db/app', 'must be a URL that starts with postgres:// or postgresql://'],
   ['db:5432/app', 'must be a URL that starts with postgres:// or postgresql://']
@@ -45,14 +48,23 @@ for (const [url, issue] of [
   })
 }
 
-for (const url of ['postgres://db', 'postgresql://u:p%23%2F%3F%40%25@db:5432/app?sslmode=verify-full', 'postgres://u:p@[::1]:5432/app', 'postgres://u:p@/app?host=/run/sql',
-  'postgres:///app?host=/run/sql', 'postgres://db:5432/app?user=me@server', 'postgres://db:5432?user=me@server']) {
+for (const url of [
+  'postgres://db',
+  'postgresql://u:p%23%2F%3F%40%25@db:5432/app?sslmode=verify-full',
+  'postgres://u:p@[::1]:5432/app',
+  'postgres://u:p@/app?host=/run/sql',
+  'postgres:///app?host=/run/sql',
+  'postgres://db:5432/app?user=me@server',
+  'postgres://db:5432?user=me@server'
+]) {
   t.test(`DATABASE_URL ${url} is accepted as it is`, async (t) => {
     t.equal(loadConfig({ ...production, DATABASE_URL: url }).database.url, url)
   })
 }
 
-const redisForms = 'must be redis://… or rediss://…, several of these joined by commas, or redis+sentinel://user:password@host:port,host:port/name'
+const sentinelForm = 'redis+sentinel://user:password@host:port,host:port/name'
+const sentinel = `must be ${sentinelForm}; percent-encode # / ? @ : in a password`
+const redisForms = `must be redis://… or rediss://…, several of these joined by commas, or ${sentinelForm}`
 
 for (const [url, issue] of [
   ['redis://:hunter#2@redis', encode],
@@ -65,8 +77,8 @@ for (const [url, issue] of [
   ['redis://a/-1', 'has a path that is no database number'],
   ['redis://a,redis://b/x', 'has a path that is no database number'],
   ['redis://a/1,redis://b', 'names a database, but a Cluster has only database 0'],
-  ['redis+sentinel://u:p@a', 'must be redis+sentinel://user:password@host:port,host:port/name; percent-encode # / ? @ : in a password'],
-  ['redis+sentinel://u:hunter/2@a/main', 'must be redis+sentinel://user:password@host:port,host:port/name; percent-encode # / ? @ : in a password'],
+  ['redis+sentinel://u:p@a', sentinel],
+  ['redis+sentinel://u:hunter/2@a/main', sentinel],
   ['http://redis', redisForms],
   ['redis://', redisForms]
 ]) {
@@ -75,23 +87,33 @@ for (const [url, issue] of [
   })
 }
 
-for (const url of ['redis://redis', 'redis://redis/', 'redis://redis/0', 'rediss://u:p%40%23@[::1]:6380/15', 'redis://a,redis://b/0']) {
+for (const url of [
+  'redis://redis', 'redis://redis/', 'redis://redis/0', 'rediss://u:p%40%23@[::1]:6380/15', 'redis://a,redis://b/0'
+]) {
   t.test(`REDIS_URL ${url} is accepted as it is`, async (t) => {
     t.strictSame(loadConfig({ ...production, REDIS_URL: url }).redis?.target, parseRedisUrl(url))
   })
 }
 
-t.test('DATABASE_CA_FILE overrides the TLS settings of DATABASE_URL, and REDIS_CA_FILE needs a URL with TLS', async (t) => {
+t.test('DATABASE_CA_FILE overrides the TLS of DATABASE_URL, REDIS_CA_FILE needs a URL with TLS', async (t) => {
   const { ca } = await privateCa(t)
   const files = { DATABASE_CA_FILE: ca, REDIS_CA_FILE: ca }
   const databaseUrl = (DATABASE_URL: string) => loadConfig({ ...production, ...files, DATABASE_URL }).database.url
 
-  t.match(loadConfig({ ...production, ...files }), { database: { ca: /BEGIN CERTIFICATE/ }, redis: { tls: { ca: /BEGIN CERTIFICATE/ } } })
+  t.match(loadConfig({ ...production, ...files }), {
+    database: { ca: /BEGIN CERTIFICATE/ }, redis: { tls: { ca: /BEGIN CERTIFICATE/ } }
+  })
   t.equal(databaseUrl('postgres://u:p@db/app'), 'postgres://u:p@db/app')
   t.equal(databaseUrl('postgres://u:p@db/app?sslmode=require'), 'postgres://u:p@db/app')
-  t.equal(databaseUrl('postgres://u:p@db/app?sslmode=verify-ca&sslrootcert=/x&application_name=a'), 'postgres://u:p@db/app?application_name=a')
-  t.strictSame(issuesOf({ ...files, DATABASE_URL: 'postgres://u:p@db/app?sslmode=disable' }), ['DATABASE_CA_FILE needs TLS: remove sslmode=disable from DATABASE_URL'])
-  t.strictSame(issuesOf({ ...files, DATABASE_URL: 'postgres://u:p@db/app?sslmode=no-verify' }), ['DATABASE_CA_FILE needs TLS: remove sslmode=no-verify from DATABASE_URL'])
+  t.equal(
+    databaseUrl('postgres://u:p@db/app?sslmode=verify-ca&sslrootcert=/x&application_name=a'),
+    'postgres://u:p@db/app?application_name=a'
+  )
+  for (const mode of ['disable', 'no-verify']) {
+    t.strictSame(issuesOf({ ...files, DATABASE_URL: `postgres://u:p@db/app?sslmode=${mode}` }), [
+      `DATABASE_CA_FILE needs TLS: remove sslmode=${mode} from DATABASE_URL`
+    ])
+  }
   t.match(issuesOf({ ...files, DATABASE_URL: 'postgres://u:p@/app?host=/run' }), [/^DATABASE_CA_FILE .* Unix socket/])
   t.match(issuesOf({ ...files, DATABASE_URL: 'postgres://u:p@db/app?sslcert=/x' }), [/^DATABASE_CA_FILE .* sslcert/])
   t.match(issuesOf({ ...files, DATABASE_URL: 'mysql://db' }), [/^DATABASE_URL/])
@@ -112,7 +134,8 @@ t.test('a CA file that cannot be read or is not a certificate is refused', async
 })
 
 t.test('production warns of REDIS_TLS_VERIFY=false', async (t) => {
-  t.match(loadConfig({ ...production, REDIS_TLS_VERIFY: 'false', SMS_WEBHOOK_URL: 'https://sms.example/' }).warnings, [/^REDIS_TLS_VERIFY is false/])
+  const env = { ...production, REDIS_TLS_VERIFY: 'false', SMS_WEBHOOK_URL: 'https://sms.example/' }
+  t.match(loadConfig(env).warnings, [/^REDIS_TLS_VERIFY is false/])
 })
 
 t.test('REDIS_PREFIX is phone-auth: by default', async (t) => {

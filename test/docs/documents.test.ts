@@ -4,8 +4,8 @@ import t from 'tap'
 import { Problem, type ProblemCode, ProblemSchema } from '../../src/http/problems.js'
 
 /*
- * The documents compared with the code and with each other. Other tests run what the documents show: metrics, the ACL user,
- * typed clients, the alerts of the runbook, the variables of .env.example.
+ * Compares the documents with the code and with each other. Other tests run what the documents show: metrics, the ACL
+ * user, typed clients, the alerts of the runbook, the variables of .env.example.
  */
 
 const read = (path: string) => readFileSync(path, 'utf8')
@@ -27,7 +27,8 @@ const rowsOf = (text: string) => text.split('\n').filter((line) => line.startsWi
 const cellsOf = (text: string, column: number) => rowsOf(text).map((cells) => cells[column] ?? '').join('\n')
 
 const quotedIn = (text: string) => [...text.matchAll(/`([^`\n]+)`/g)].map(([, name]) => name as string)
-const variablesIn = (text: string) => [...new Set(quotedIn(text).filter((name) => /^[A-Z][A-Z0-9_]+(<[A-Z]+>)?$/.test(name)))]
+const variablesIn = (text: string) =>
+  [...new Set(quotedIn(text).filter((name) => /^[A-Z][A-Z0-9_]+(<[A-Z]+>)?$/.test(name)))]
 const codesIn = (text: string) => quotedIn(text).filter((name) => /^[a-z_]+$/.test(name))
 
 /** The routes that a text names: `GET /a`, `PUT, PATCH /a`, `GET /a, /b`. Any method stands for GET. */
@@ -99,26 +100,30 @@ t.test('docs/api.md lists each route, and no other', async (t) => {
 })
 
 t.test('docs/operations.md lists each log event, and no other', async (t) => {
-  const written = [...source.matchAll(/event: '(\w+)'|\baudit\((?:request, )?'(\w+)'/g)].map(([, event, audited]) => event ?? audited)
+  const written = [...source.matchAll(/event: '(\w+)'|\baudit\((?:request, )?'(\w+)'/g)]
+    .map(([, event, audited]) => event ?? audited)
 
   t.strictSame(codesIn(cellsOf(sectionOf('docs/operations.md', '## Logs'), 0)).sort(), [...new Set(written)].sort())
 })
 
 t.test('what the contract names exists, or is listed as not built yet', async (t) => {
   const notBuilt = cellsOf(sectionOf('docs/contract.md', '## State of the code'), 1)
-  const missing = (named: string[], built: string[]) => [...new Set(named)].filter((name) => !built.includes(name)).sort()
+  const missing = (named: string[], built: string[]) =>
+    [...new Set(named)].filter((name) => !built.includes(name)).sort()
 
+  const namedVariables = variablesIn(cellsOf(sectionOf('docs/contract.md', '## 3. Configuration'), 0))
   const namedCodes = codesIn(cellsOf(sectionOf('docs/contract.md', '### Errors'), 1))
   const namedRoutes = routesIn(cellsOf(sectionOf('docs/contract.md', '### Routes'), 0))
   const listedRoutes = quotedIn(notBuilt).flatMap(routesIn)
-  t.strictSame(variablesIn(notBuilt).sort(), missing(variablesIn(cellsOf(sectionOf('docs/contract.md', '## 3. Configuration'), 0)), variables))
+  t.strictSame(variablesIn(notBuilt).sort(), missing(namedVariables, variables))
   t.strictSame(missing(namedCodes, codes), codesIn(notBuilt).filter((name) => namedCodes.includes(name)).sort())
   t.strictSame(codes.filter((code) => codesIn(notBuilt).includes(code)), [])
   t.strictSame(listedRoutes.sort(), missing(namedRoutes, routes))
 })
 
 t.test('every path that docs/architecture.md names exists', async (t) => {
-  const named = quotedIn(read('docs/architecture.md')).filter((name) => /^[\w.-]+(\/[\w.-]+)*(\.(ts|js|json)|\/)$/.test(name))
+  const named = quotedIn(read('docs/architecture.md'))
+    .filter((name) => /^[\w.-]+(\/[\w.-]+)*(\.(ts|js|json)|\/)$/.test(name))
 
   t.ok(named.length > 40)
   for (const path of named) t.ok(existsSync(join('src', path)) || existsSync(path), path)

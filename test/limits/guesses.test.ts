@@ -115,7 +115,7 @@ function suite (t: Test, open: () => GuessStore) {
     t.ok(await guess('192.0.2.1', 'wrong'))
   })
 
-  t.test('of 100 guesses in parallel, all wrong, two are admitted where one is allowed; of 100 without a code all are', async (t) => {
+  t.test('a limit of one admits two of 100 parallel wrong guesses, and all of 100 without a code', async (t) => {
     const limit = guessLimit(open(), { current: newKey() }, 1)
     const parallel = (clientIp: string, outcome: GuessOutcome) => Promise.all(Array.from({ length: 100 }, async () => {
       const guess = await limit.begin(clientIp, start)

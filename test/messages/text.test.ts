@@ -23,7 +23,8 @@ const messages: Message[] = [
 ]
 
 for (const [env, language, text, places, limit] of messages) {
-  t.test(`the ${language} message with ${Object.keys(env)[0] ?? 'no autofill line'} names app and code, and is one SMS`, async (t) => {
+  const setting = Object.keys(env)[0] ?? 'no autofill line'
+  t.test(`the ${language} message with ${setting} contains app and code, and is one SMS`, async (t) => {
     t.equal(smsText(config(env).message, language, '012345'), text)
     t.strictSame(segmentOf(text), { places, limit })
     t.comment(`${JSON.stringify(text)}: ${places} of ${limit}`)
@@ -31,11 +32,15 @@ for (const [env, language, text, places, limit] of messages) {
 }
 
 t.test('SMS_APP_NAME is the name in every message', async (t) => {
-  for (const language of languages) t.match(smsText(config({ SMS_APP_NAME: 'Acme' }).message, language, '012345'), /^Acme: .* 012345$/)
+  const { message } = config({ SMS_APP_NAME: 'Acme' })
+  for (const language of languages) t.match(smsText(message, language, '012345'), /^Acme: .* 012345$/)
 })
 
-t.test('the last line binds a code to its domain as browsers read it: an at sign, the host, a space, a hash sign, the code', async (t) => {
-  for (const language of languages) t.match(smsText(config(webOtp).message, language, '000001').split('\n').at(-1), /^@app\.example\.com #000001$/)
+t.test('the last line binds a code to its domain in the form that browsers read: @host #code', async (t) => {
+  for (const language of languages) {
+    const lines = smsText(config(webOtp).message, language, '000001').split('\n')
+    t.match(lines.at(-1), /^@app\.example\.com #000001$/)
+  }
 })
 
 t.test('one SMS has 160 places of GSM 7-bit, two per extension character, or 70 units of UTF-16', async (t) => {
@@ -67,7 +72,9 @@ t.test('with a message longer than one SMS the service does not start and names 
   t.strictSame(issues({ SMS_APP_NAME: 'x'.repeat(51) }), [])
   t.strictSame(issues({ SMS_APP_NAME: 'x'.repeat(52) }), [longer('ky', 1, 70)])
   t.strictSame(issues({ SMS_APP_NAME: 'x'.repeat(55) }), [longer('ru', 1, 70), longer('ky', 4, 70)])
-  t.strictSame(issues({ SMS_APP_NAME: 'x'.repeat(142) }), [longer('ru', 88, 70), longer('en', 3, 160), longer('ky', 91, 70)])
+  t.strictSame(issues({ SMS_APP_NAME: 'x'.repeat(142) }), [
+    longer('ru', 88, 70), longer('en', 3, 160), longer('ky', 91, 70)
+  ])
   t.strictSame(issues({ SMS_APP_NAME: '['.repeat(51) }), [], 'two places each, of 160')
   t.strictSame(issues({ SMS_APP_NAME: 'ж'.repeat(51) }), [longer('en', 2, 70)])
 })

@@ -206,7 +206,8 @@ t.test('every metric has a valid name and type, and docs/operations.md lists all
     t.match(name, /^[a-z][a-z0-9_]*$/)
     t.ok(help)
   }
-  const documented = readFileSync('docs/operations.md', 'utf8').split('\n').filter((line) => line.startsWith('| `phone_auth_'))
+  const documented = readFileSync('docs/operations.md', 'utf8').split('\n')
+    .filter((line) => line.startsWith('| `phone_auth_'))
     .flatMap((line) => [...(line.split('|')[1] as string).matchAll(/`(…?)(\w+)`/g)]
       .map(([, isSuffix, name]) => isSuffix ? `phone_auth_database_connections${name}` : name))
   const own = metrics.map(({ name }) => name).filter((name) => name.startsWith('phone_auth_'))

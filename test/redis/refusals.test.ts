@@ -108,8 +108,8 @@ t.test('a Redis that cannot save is degraded and recovers by itself', async (t) 
 })
 
 /** The rules of the ACL user in docs/deployment.md. */
-const rules = (/ACL SETUSER phone-auth on >password (.+)/.exec(readFileSync('docs/deployment.md', 'utf8'))?.[1] as string)
-  .split(' ')
+const [, documented] = /ACL SETUSER phone-auth on >password (.+)/.exec(readFileSync('docs/deployment.md', 'utf8')) ?? []
+const rules = (documented as string).split(' ')
 
 async function serviceWithRules (t: Test, rules: string[]) {
   const store = await ownRedis(t)

@@ -61,9 +61,10 @@ async function errorsOfLibraries (t: Test): Promise<Record<string, Error>> {
   }).listen(0, '127.0.0.1')
   await once(receiver, 'listening')
   t.teardown(() => { receiver.close() })
-  const sms = (url: string) => smsSender(loadConfig({ ...service.env, SMS_WEBHOOK_URL: url, SMS_TIMEOUT_MS: '200' }).provider)({
-    id: code, to: phone, text, market: 'us', language: 'en'
-  })
+  const sms = (url: string) => {
+    const config = loadConfig({ ...service.env, SMS_WEBHOOK_URL: url, SMS_TIMEOUT_MS: '200' })
+    return smsSender(config.provider)({ id: code, to: phone, text, market: 'us', language: 'en' })
+  }
   const cyclic = new Error(text)
   cyclic.cause = cyclic
   return {
@@ -259,8 +260,12 @@ t.test('neither trace logs nor error bodies of a walk over all routes and outage
       JWT_SECRET_PREVIOUS: randomBytes(32).toString('base64'),
       ...more
     }
-    const service = await testService(t, { env, database, redis, overrides: { sms: smsSender(loadConfig(env).provider) } })
-    for (const name of ['JWT_SECRET', 'JWT_SECRET_PREVIOUS', 'CODE_SECRET', 'SMS_WEBHOOK_SECRET']) confidential.add(service.env[name] as string)
+    const service = await testService(t, {
+      env, database, redis, overrides: { sms: smsSender(loadConfig(env).provider) }
+    })
+    for (const name of ['JWT_SECRET', 'JWT_SECRET_PREVIOUS', 'CODE_SECRET', 'SMS_WEBHOOK_SECRET']) {
+      confidential.add(service.env[name] as string)
+    }
     logs.push(service.log)
     const request: Service['request'] = async (...args) => {
       const response = await service.request(...args)

@@ -11,9 +11,10 @@ import { install, program } from '../../helpers/servers.js'
 import { newPhone, testService, type Json } from '../../helpers/service.js'
 
 /*
- * Clients that the commands of docs/api.md generate from openapi.json: each is compiled, and signs in, changes an address and
- * signs out. Then the same program does so at a service of a later version, whose responses have values and members that the
- * document does not name. Everything is made in a folder under build/; what is downloaded stays in the caches of Maven, pip and Go.
+ * Clients that the commands of docs/api.md generate from openapi.json: each compiles, signs in, changes an address and
+ * signs out. Then the same program does so at a service of a later version, whose responses have values and members
+ * that the document does not contain. All files go to a folder under build/; downloads stay in the caches of Maven,
+ * pip and Go.
  */
 const sources = 'test/full/clients'
 mkdirSync('build', { recursive: true })
@@ -53,7 +54,8 @@ async function prepare () {
 }
 
 /** The commands with which docs/api.md generates clients. */
-const commands = /## Typed clients[\s\S]*?```sh\n([\s\S]*?)```/.exec(readFileSync('docs/api.md', 'utf8'))?.[1]?.trim().split('\n') as string[]
+const commands = /## Typed clients[\s\S]*?```sh\n([\s\S]*?)```/.exec(readFileSync('docs/api.md', 'utf8'))?.[1]
+  ?.trim().split('\n') as string[]
 const generate = (part: string) => run(commands.find((command) => command.includes(part)) as string)
 
 /** Generates a client, compiles the program with Maven, and returns the command that runs the program. */

@@ -30,7 +30,7 @@ function config (env: Record<string, string> = {}) {
   if (provider.name !== 'twilio') throw new Error(provider.name)
   return provider
 }
-/** What the package sends to Twilio goes to `url`, from its `nth` request on; requests before that are lost with `lost`. */
+/** Sends the requests of the package to `url` instead of Twilio; the first ones fail with the errors in `lost`. */
 const to = (url: string, ...lost: Error[]): typeof fetch => async (input, init) => {
   const failure = lost.shift()
   if (failure) throw failure
