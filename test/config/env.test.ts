@@ -48,17 +48,17 @@ for (const [name, env] of [
   ].map((name) => [name, production] as const),
   ['TWILIO_AUTH_TOKEN', { ...production, ...twilio }] as const
 ]) {
-  t.test(`${name} can be read from the file that ${name}_FILE names, and line ends after it are removed`, async (t) => {
+  t.test(`loadConfig reads ${name} from the file in ${name}_FILE and removes line ends after it`, async (t) => {
     for (const end of ['', '\n', '\r\n']) t.strictSame(loadConfig(await moved(t, env, name, end)), loadConfig(env))
   })
 
-  t.test(`${name} and ${name}_FILE together are refused, with neither value`, async (t) => {
+  t.test(`loadConfig refuses ${name} together with ${name}_FILE and shows neither value`, async (t) => {
     const both = { ...env, ...await moved(t, env, name), [name]: env[name] as string }
     t.strictSame(issuesOf(both), [`${name} and ${name}_FILE are both set, set one of them`])
   })
 }
 
-t.test('a file that cannot be read is reported once, with the reason', async (t) => {
+t.test('loadConfig reports an unreadable file once, with the reason', async (t) => {
   const folder = await temporaryFolder()
   t.teardown(folder.remove)
   for (const [path, reason] of [[join(folder.path, 'missing'), 'ENOENT'], [folder.path, 'EISDIR']] as const) {
@@ -70,7 +70,7 @@ t.test('a file that cannot be read is reported once, with the reason', async (t)
   }
 })
 
-t.test('an empty file is refused, an empty path counts as unset', async (t) => {
+t.test('loadConfig refuses an empty file and treats an empty path as unset', async (t) => {
   const { JWT_SECRET, ...rest } = production
   const path = await fileOf(t, '\n')
   t.strictSame(issuesOf({ ...rest, JWT_SECRET_FILE: path }), [`JWT_SECRET_FILE names an empty file: ${path}`])
@@ -78,7 +78,7 @@ t.test('an empty file is refused, an empty path counts as unset', async (t) => {
   t.strictSame(issuesOf({ ...production, JWT_SECRET_FILE: '' }), [])
 })
 
-t.test('a wrong value in a file is an issue of its variable and is not shown', async (t) => {
+t.test('an invalid value in a file is an issue of its variable, and the issue does not show it', async (t) => {
   const { DATABASE_URL, JWT_SECRET, ...rest } = production
   const issues = issuesOf({
     ...rest,
@@ -89,6 +89,6 @@ t.test('a wrong value in a file is an issue of its variable and is not shown', a
   t.notMatch(issues.join(), /hunter2/)
 })
 
-t.test('only secrets and URLs are read from files', async (t) => {
+t.test('loadConfig reads only secrets and URLs from files', async (t) => {
   t.equal(loadConfig({ ...production, SMS_APP_NAME_FILE: '/nowhere' }).message.appName, 'Marque')
 })

@@ -12,7 +12,7 @@ const complete = productionEnv(
   'postgres://user:database-password@db.example:5432/app',
   'redis://:redis-password@redis.example:6379'
 )
-/** Production with nothing set but what it requires. */
+/** A production environment with only the required variables. */
 const required: Env = {
   ...complete,
   HOST: undefined,
@@ -30,7 +30,7 @@ const required: Env = {
 }
 const development: Env = { NODE_ENV: 'development', DATABASE_URL: complete.DATABASE_URL }
 
-/** The issues of an environment, one line each; empty if the environment is accepted. */
+/** Returns the issues of an environment, one line each, or none if loadConfig accepts it. */
 function faults (env: Env): string[] {
   try {
     loadConfig(env)
@@ -42,10 +42,10 @@ function faults (env: Env): string[] {
 }
 const names = (issues: string[]) => issues.map((issue) => issue.split(' ')[0])
 
-/** Reads what became of a variable. */
+/** Reads the setting of a variable from the configuration. */
 type Member = (config: Config) => unknown
 
-/** Every whole number: what becomes of it, its default and its bounds, both of which are taken. */
+/** Every whole number: its setting, its default and its bounds, which are both valid. */
 const integers: Array<[name: string, member: Member, fallback: number | undefined, min: number, max: number]> = [
   ['PORT', ({ server }) => server.port, 3000, 0, 65535],
   ['WEB_CONCURRENCY', ({ server }) => server.workers, 1, 1, 1024],
@@ -75,7 +75,7 @@ const integers: Array<[name: string, member: Member, fallback: number | undefine
 ]
 
 for (const [name, member, fallback, min, max] of integers) {
-  t.test(`${name} is a whole number from ${min} to ${max}, by default ${fallback}`, async (t) => {
+  t.test(`${name} is a whole number from ${min} to ${max}, by default ${fallback ?? 'unset'}`, async (t) => {
     t.equal(member(loadConfig(required)), fallback)
     t.equal(member(loadConfig({ ...required, [name]: '' })), fallback, 'empty counts as not set')
     for (const value of [min, max]) t.equal(member(loadConfig({ ...required, [name]: String(value) })), value)
@@ -90,7 +90,7 @@ for (const [name, member, fallback, min, max] of integers) {
 
 const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']
 
-/** Every choice: its default in production, and all values that are taken with what they become. */
+/** Every choice: its setting, its default in production, and all valid values with their meaning. */
 const choices: Array<[name: string, member: Member, fallback: unknown, values: Record<string, unknown>]> = [
   ['LOG_LEVEL', ({ server }) => server.logLevel, 'info', Object.fromEntries(logLevels.map((level) => [level, level]))],
   [
@@ -122,7 +122,7 @@ for (const [name, member, fallback, values] of choices) {
   })
 }
 
-/** Every text: its default and a value that is taken as it is. */
+/** Every text: its setting, its default and a value that loadConfig keeps unchanged. */
 const texts: Array<[name: string, member: Member, fallback: string | undefined, value: string]> = [
   ['HOST', ({ server }) => server.host, '0.0.0.0', '::1'],
   ['SMS_APP_NAME', ({ message }) => message.appName, 'Marque', 'Acme Food'],
@@ -131,14 +131,14 @@ const texts: Array<[name: string, member: Member, fallback: string | undefined, 
 ]
 
 for (const [name, member, fallback, value] of texts) {
-  t.test(`${name} is by default ${fallback ?? 'not set'}`, async (t) => {
+  t.test(`${name} is by default ${fallback ?? 'unset'}, and accepts ${value}`, async (t) => {
     t.equal(member(loadConfig(required)), fallback)
     t.equal(member(loadConfig({ ...required, [name]: '' })), fallback)
     t.equal(member(loadConfig({ ...required, [name]: value })), value)
   })
 }
 
-t.test('autofill settings that no phone understands are refused', async (t) => {
+t.test('loadConfig refuses autofill settings that no phone understands', async (t) => {
   for (const value of [
     'https://app.example.com', 'app.example.com/', 'App.example.com', 'a b', '@app.example.com', 'app\n.example.com',
     '.', 'app..example', 'app.example.', '-app.example', 'app-.example', 'app_1.example'
@@ -152,7 +152,7 @@ t.test('autofill settings that no phone understands are refused', async (t) => {
   t.strictSame(names(faults({ ...required, ...both })), ['SMS_WEBOTP_DOMAIN'], 'both need the last line')
 })
 
-/** Every URL: values that are taken as they are, and values that are not. */
+/** Every URL: its setting, valid values and invalid values. */
 const urls: Array<[name: string, member: Member, good: string[], bad: string[]]> = [
   [
     'DATABASE_URL', ({ database }) => database.url,
@@ -178,7 +178,7 @@ const urls: Array<[name: string, member: Member, good: string[], bad: string[]]>
 ]
 
 for (const [name, member, good, bad] of urls) {
-  t.test(`${name} is a URL that can be used, required in production`, async (t) => {
+  t.test(`production requires ${name}, and loadConfig refuses a URL that the service cannot use`, async (t) => {
     for (const value of good) {
       const expected = name === 'REDIS_URL' ? parseRedisUrl(value) : value
       t.strictSame(member(loadConfig({ ...required, [name]: value })), expected)
@@ -198,7 +198,7 @@ t.test('TRUST_PROXY defaults to the private ranges and accepts addresses, ranges
   t.strictSame(trusted('loopback,2001:db8::/32'), ['loopback', '2001:db8::/32'])
 })
 
-t.test('TRUST_PROXY is refused if clients could choose their IP, or if a value has no meaning', async (t) => {
+t.test('loadConfig refuses a TRUST_PROXY that lets clients choose their IP or has no meaning', async (t) => {
   for (const value of [
     'true', '1', '2', '0', '0.0.0.0/0', '::/0', 'false,loopback', 'loopback,', ',', 'gateway.example',
     '10.0.0.0/33', '10.0.0/8', '256.0.0.1', '10.1', '0x7f000001', '10.0.0.1/', '*', 'all'
@@ -249,7 +249,7 @@ t.test('production refuses TEST_PHONES codes of one repeated or running digit, d
   }
 })
 
-t.test('all invalid entries of TEST_PHONES are reported by position, without number and code', async (t) => {
+t.test('loadConfig reports each invalid entry of TEST_PHONES by position, without number and code', async (t) => {
   const form = 'must be a number with its country code, an equals sign and six digits'
   for (const value of [
     '+13125550100', '+13125550100=12345', '+13125550100=4805137', '+13125550100=12345a', '+13125550100=', '=480513',
@@ -281,14 +281,14 @@ t.test('PHONE_EXTRA_PREFIXES is a list of ranges, each within a market and narro
     `PHONE_EXTRA_PREFIXES entry ${index + 2} must be a market and the beginning of its numbers, like kg:+996601`))
 })
 
-t.test('production runs with nothing set but what it requires', async (t) => {
+t.test('production needs only its required variables', async (t) => {
   const config = loadConfig(required)
   t.ok(config.isProduction)
   t.equal(config.tokens.secret, complete.JWT_SECRET)
   t.equal(config.provider.name, 'webhook')
 })
 
-t.test('production reports every missing variable that is required', async (t) => {
+t.test('production reports every required variable that is missing', async (t) => {
   t.strictSame(faults({}).sort(), [
     'DATABASE_URL is required', 'JWT_SECRET is required', 'REDIS_URL is required', 'SMS_PROVIDER is required'
   ])
@@ -299,7 +299,7 @@ t.test('production reports every missing variable that is required', async (t) =
   )
 })
 
-t.test('production refuses keys that could be guessed', async (t) => {
+t.test('production refuses guessable keys', async (t) => {
   for (const name of ['JWT_SECRET', 'JWT_SECRET_PREVIOUS', 'CODE_SECRET', 'CODE_SECRET_PREVIOUS']) {
     for (const value of [
       'short-but-various', 'abcdefgh'.repeat(4).slice(1), 'a'.repeat(64), '0123456'.repeat(9), exampleJwtSecret,
@@ -319,7 +319,7 @@ t.test('production refuses one key for two purposes', async (t) => {
   t.strictSame(faults({ ...development, ...same }), [])
 })
 
-t.test('line ends after a value are removed, and a blank variable counts as unset', async (t) => {
+t.test('loadConfig removes line ends after a value and treats a blank variable as unset', async (t) => {
   const ends = Object.fromEntries(Object.entries(required).map(([name, value]) => [name, value && `${value}\r\n`]))
   t.strictSame(loadConfig(ends), loadConfig(required))
   const blank = Object.fromEntries([...namesThatAreRead()].map((name) => [name, ' \t\n']))
@@ -327,7 +327,7 @@ t.test('line ends after a value are removed, and a blank variable counts as unse
   t.strictSame(faults({ ...blank, NODE_ENV: 'production' }), faults({ NODE_ENV: 'production' }))
 })
 
-t.test('production warns of a derived key, of test numbers and of a webhook in clear text', async (t) => {
+t.test('production warns about a derived key, test numbers and an unencrypted webhook', async (t) => {
   const warnings = (env: Env) =>
     names(loadConfig({ ...complete, SMS_WEBHOOK_URL: 'https://sms.example/', ...env }).warnings)
   t.strictSame(warnings({}), [])
@@ -356,7 +356,7 @@ t.test('SMS_PROVIDER is webhook or twilio, or console outside production', async
   }
 })
 
-t.test('a webhook needs its URL and a secret that can sign, in development too', async (t) => {
+t.test('a webhook needs its URL and a valid signing secret, also in development', async (t) => {
   const webhook = { ...development, SMS_PROVIDER: 'webhook' }
   t.strictSame(faults(webhook), ['SMS_WEBHOOK_URL is required', 'SMS_WEBHOOK_SECRET is required'])
   const key = (bytes: number) => `whsec_${Buffer.alloc(bytes, 'key').toString('base64')}`
@@ -372,7 +372,7 @@ t.test('a webhook needs its URL and a secret that can sign, in development too',
   }
 })
 
-t.test('Twilio needs an account, its token and one sender', async (t) => {
+t.test('Twilio needs an account, its token and exactly one sender', async (t) => {
   const account = { TWILIO_ACCOUNT_SID: `AC${'0123456789abcdef'.repeat(2)}`, TWILIO_AUTH_TOKEN: 'token' }
   const service = { TWILIO_MESSAGING_SERVICE_SID: `MG${'0123456789abcdef'.repeat(2)}` }
   const sender = 'TWILIO_FROM or TWILIO_MESSAGING_SERVICE_SID is required, and only one of them'
@@ -408,22 +408,22 @@ t.test('development needs only a database and generates new keys at each start',
   t.not(one.tokens.secret, other.tokens.secret)
 })
 
-t.test('several workers need a Redis for what they share, in development too', async (t) => {
+t.test('several workers need a shared Redis, also in development', async (t) => {
   t.strictSame(faults({ ...development, WEB_CONCURRENCY: '2' }), ['REDIS_URL is required'])
   t.strictSame(faults({ ...development, WEB_CONCURRENCY: '2', REDIS_URL: 'redis://h' }), [])
 })
 
-t.test('an unset CODE_SECRET is derived from JWT_SECRET, the same on every replica', async (t) => {
+t.test('without CODE_SECRET every replica derives the same key from JWT_SECRET', async (t) => {
   const config = loadConfig({ ...required, JWT_SECRET: 'abcdefgh'.repeat(4) })
   t.equal(config.codeSecrets.isDerived, true)
-  // HKDF-SHA-256 (RFC 5869) of the key, no salt, info "phone-auth code": a change forgets every pending code.
+  // HKDF-SHA-256 (RFC 5869) of the key, no salt, info "phone-auth code": a change invalidates every pending code.
   t.equal(config.codeSecrets.current, '6uB/JWvH+IR0MQv/07gxP35x9OqyQRc4iwVvztmiDYM=')
   const own = loadConfig({ ...required, CODE_SECRET: 'code-kit'.repeat(4) })
   t.equal(own.codeSecrets.isDerived, false)
   t.equal(own.codeSecrets.current, 'code-kit'.repeat(4))
 })
 
-t.test('all issues are told at once, each on a line of its own that names its variable', async (t) => {
+t.test('loadConfig reports all issues at once, each on its own line that starts with its variable', async (t) => {
   const env = {
     ...required,
     PORT: 'http',
@@ -455,7 +455,7 @@ t.test('no issue shows the value of a variable', async (t) => {
   t.notMatch(issues.join('\n'), secret)
 })
 
-/** Every name that loadConfig reads, over environments that make it read all variables. */
+/** Returns every name that loadConfig reads, from environments that together make it read all variables. */
 function namesThatAreRead (): Set<string> {
   const names = new Set<string>()
   for (const env of [complete, development, {}]) {
@@ -469,7 +469,7 @@ function namesThatAreRead (): Set<string> {
   return names
 }
 
-t.test('.env.example lists each variable that is read, and no other', async (t) => {
+t.test('.env.example lists exactly the variables that loadConfig reads', async (t) => {
   const text = readFileSync('.env.example', 'utf8')
   const listed = [...text.matchAll(/^(?:# )?([A-Z][A-Z0-9_]*)=/gm)].map(([, name]) => name)
   const read = namesThatAreRead()
@@ -478,14 +478,14 @@ t.test('.env.example lists each variable that is read, and no other', async (t) 
   t.strictSame(listed.sort(), [...variables].sort())
 })
 
-t.test('the documentation names each variable', async (t) => {
+t.test('the documentation mentions each variable', async (t) => {
   const pages = readdirSync('docs').filter((file) => file.endsWith('.md')).map((file) => `docs/${file}`)
   const text = ['README.md', ...pages].map((page) => readFileSync(page, 'utf8')).join()
   const documented = new Set([...text.matchAll(/`([A-Z][A-Z0-9_]*)`/g)].map(([, name]) => name))
   t.strictSame(variables.filter((name) => !documented.has(name)), [])
 })
 
-t.test('.env.example shows the defaults, and its JWT_SECRET is the one that production refuses', async (t) => {
+t.test('.env.example shows the defaults and the JWT_SECRET that production refuses', async (t) => {
   const lines = readFileSync('.env.example', 'utf8').matchAll(/^(?:# )?([A-Z][A-Z0-9_]*)=(.*)$/gm)
   const example = Object.fromEntries([...lines].map(([, name, value]) => [name, value]))
   t.equal(example.JWT_SECRET, exampleJwtSecret)

@@ -43,7 +43,7 @@ for (const [url, issue] of [
   ['mysql://u:hunter2@db/app', 'must be a URL that starts with postgres:// or postgresql://'],
   ['db:5432/app', 'must be a URL that starts with postgres:// or postgresql://']
 ]) {
-  t.test(`DATABASE_URL ${url} is refused with what is wrong about it`, async (t) => {
+  t.test(`loadConfig refuses DATABASE_URL ${url} and states the reason`, async (t) => {
     t.strictSame(issuesOf({ DATABASE_URL: url as string }), [`DATABASE_URL ${issue}`])
   })
 }
@@ -57,7 +57,7 @@ for (const url of [
   'postgres://db:5432/app?user=me@server',
   'postgres://db:5432?user=me@server'
 ]) {
-  t.test(`DATABASE_URL ${url} is accepted as it is`, async (t) => {
+  t.test(`loadConfig accepts DATABASE_URL ${url} unchanged`, async (t) => {
     t.equal(loadConfig({ ...production, DATABASE_URL: url }).database.url, url)
   })
 }
@@ -82,7 +82,7 @@ for (const [url, issue] of [
   ['http://redis', redisForms],
   ['redis://', redisForms]
 ]) {
-  t.test(`REDIS_URL ${url} is refused with what is wrong about it`, async (t) => {
+  t.test(`loadConfig refuses REDIS_URL ${url} and states the reason`, async (t) => {
     t.strictSame(issuesOf({ REDIS_URL: url as string }), [`REDIS_URL ${issue}`])
   })
 }
@@ -90,12 +90,12 @@ for (const [url, issue] of [
 for (const url of [
   'redis://redis', 'redis://redis/', 'redis://redis/0', 'rediss://u:p%40%23@[::1]:6380/15', 'redis://a,redis://b/0'
 ]) {
-  t.test(`REDIS_URL ${url} is accepted as it is`, async (t) => {
+  t.test(`loadConfig accepts and parses REDIS_URL ${url}`, async (t) => {
     t.strictSame(loadConfig({ ...production, REDIS_URL: url }).redis?.target, parseRedisUrl(url))
   })
 }
 
-t.test('DATABASE_CA_FILE overrides the TLS of DATABASE_URL, REDIS_CA_FILE needs a URL with TLS', async (t) => {
+t.test('DATABASE_CA_FILE overrides the TLS of DATABASE_URL, and REDIS_CA_FILE needs a URL with TLS', async (t) => {
   const { ca } = await privateCa(t)
   const files = { DATABASE_CA_FILE: ca, REDIS_CA_FILE: ca }
   const databaseUrl = (DATABASE_URL: string) => loadConfig({ ...production, ...files, DATABASE_URL }).database.url
@@ -122,7 +122,7 @@ t.test('DATABASE_CA_FILE overrides the TLS of DATABASE_URL, REDIS_CA_FILE needs 
   t.strictSame(issuesOf({ NODE_ENV: 'development', REDIS_CA_FILE: ca, REDIS_URL: '' }), [])
 })
 
-t.test('a CA file that cannot be read or is not a certificate is refused', async (t) => {
+t.test('loadConfig refuses a CA file that it cannot read or that contains no certificate', async (t) => {
   const folder = await temporaryFolder()
   t.teardown(folder.remove)
   const path = join(folder.path, 'ca.pem')
@@ -133,7 +133,7 @@ t.test('a CA file that cannot be read or is not a certificate is refused', async
   }
 })
 
-t.test('production warns of REDIS_TLS_VERIFY=false', async (t) => {
+t.test('production warns about REDIS_TLS_VERIFY=false', async (t) => {
   const env = { ...production, REDIS_TLS_VERIFY: 'false', SMS_WEBHOOK_URL: 'https://sms.example/' }
   t.match(loadConfig(env).warnings, [/^REDIS_TLS_VERIFY is false/])
 })

@@ -64,7 +64,7 @@ t.test('neither the cooldown nor the caps nor the pumping guard count a test num
   const service = await testPhoneService(t)
   for (let times = 0; times < 30; times++) t.equal((await service.send(phone)).status, 200)
   t.equal((await service.verify(phone, code)).status, 200)
-  t.strictSame(await service.redis.keys('phone-auth:guard:*'), [], 'neither sends nor the first login are counted')
+  t.strictSame(await service.redis.keys('phone-auth:guard:*'), [], 'the guard counts neither sends nor the first login')
   t.strictSame(lines(service, 'guard_tripped'), [])
 
   // The only send that the block and the market admit goes to another number, and pauses them.
@@ -83,7 +83,7 @@ t.test('a login of a test number does not change what the pumping guard counts f
   t.equal((await service.send('+13128059852')).body.code, 'too_many_sends')
 })
 
-t.test('every spelling of a test number is that number', async (t) => {
+t.test('all spellings of a test number share its code, its attempts and its user', async (t) => {
   const service = await testPhoneService(t)
   for (const spelling of ['13125550100', '+1 (312) 555-0100', ' 1-312-555-0100 ', '+1312 5550100']) {
     t.equal((await service.send(spelling)).status, 200, spelling)
@@ -95,7 +95,7 @@ t.test('every spelling of a test number is that number', async (t) => {
   t.equal((await service.sql('SELECT phone_number FROM users')).length, 1)
 })
 
-t.test('the code of a test number works only after a send, once, within its life', async (t) => {
+t.test('the code of a test number works once after each send, until it expires', async (t) => {
   const service = await testPhoneService(t)
   t.strictSame(...problemOf(await service.verify(phone, code), 400, 'Bad Request', 'invalid_code'))
   await service.send(phone)
@@ -106,7 +106,7 @@ t.test('the code of a test number works only after a send, once, within its life
   t.strictSame(...problemOf(await service.verify(phone, code), 400, 'Bad Request', 'invalid_code'))
 })
 
-t.test('of 100 right codes at once one signs in', async (t) => {
+t.test('of 100 parallel requests with the right code, one signs in', async (t) => {
   const service = await testPhoneService(t)
   const sends = await Promise.all(Array.from({ length: 50 }, () => service.send(phone)))
   t.ok(sends.every(({ status }) => status === 200))
@@ -116,7 +116,7 @@ t.test('of 100 right codes at once one signs in', async (t) => {
   t.equal((await login(service)).status, 200, 'the others do not count as wrong guesses')
 })
 
-t.test('fifty wrong guesses block a test number for its day, but no other number', async (t) => {
+t.test('fifty wrong guesses block a test number for a day, but no other number', async (t) => {
   const service = await testPhoneService(t)
   for (let round = 0; round < 10; round++) {
     t.equal((await service.send(phone)).status, 200)
@@ -137,7 +137,7 @@ t.test('fifty wrong guesses block a test number for its day, but no other number
   t.equal((await login(service)).status, 200)
 })
 
-t.test('of 200 wrong guesses at once only five are compared, and they block a test number', async (t) => {
+t.test('of 200 parallel wrong guesses the service compares only five, and they block a test number', async (t) => {
   const service = await testPhoneService(t)
   await service.send(phone)
   const responses = await Promise.all(Array.from({ length: 200 }, () => service.verify(phone, '654321')))
@@ -155,7 +155,7 @@ t.test('a login that PostgreSQL refuses restores the code of a test number', asy
   t.equal((await service.verify(phone, code)).status, 200)
 })
 
-t.test('a test number can log out and in until last_login is 30 s ahead, and no dead token revives', async (t) => {
+t.test('a test number can log out and in until last_login is 30 s ahead; revoked tokens stay revoked', async (t) => {
   const service = await testPhoneService(t)
   const tokens: string[] = []
   let refused = await login(service)
@@ -171,7 +171,7 @@ t.test('a test number can log out and in until last_login is 30 s ahead, and no 
   t.strictSame(...problemOf(refused, 429, 'Too Many Requests', 'rate_limited', { retry_after: wait }))
   t.equal(refused.headers.get('retry-after'), String(wait))
   t.match(lines(service, 'limit_hit'), [{ phone: masked, limit: 'login' }])
-  t.equal((await service.sql('SELECT last_value::int FROM users_id_seq'))[0].last_value, 1, 'no login took an id')
+  t.equal((await service.sql('SELECT last_value::int FROM users_id_seq'))[0].last_value, 1, 'no login takes an id')
 
   // The state after that time: the unused code still works.
   await service.sql('UPDATE users SET last_login = last_login - make_interval(secs => $1)', [wait])
@@ -181,7 +181,7 @@ t.test('a test number can log out and in until last_login is 30 s ahead, and no 
   for (const token of tokens.slice(0, -wait)) t.equal(await passes(service, token), 401)
 })
 
-t.test('last_login is never more than 31 s ahead, however many logins and logouts run at once', async (t) => {
+t.test('last_login is never more than 31 s ahead, however many logins and logouts run in parallel', async (t) => {
   const service = await testPhoneService(t)
   await login(service)
   await service.sql(
@@ -229,10 +229,10 @@ t.test('each use of a test number logs a warning with the masked number and with
     { level: 40, phone: masked, action: 'send', id: body.user.id }
   ])
   t.ok(lines(service, 'test_phone').every(({ client, request_id: id }) => client && id))
-  t.strictSame(lines(service, 'code_sent'), [], 'nothing was sent')
+  t.strictSame(lines(service, 'code_sent'), [], 'the service sends nothing')
 })
 
-t.test('the deletion of a test number\'s account deletes its live code', async (t) => {
+t.test('deleting the account of a test number deletes its live code', async (t) => {
   const service = await testPhoneService(t)
   const { body } = await login(service)
   await service.send(phone)
@@ -267,7 +267,7 @@ t.test('a number that is no longer in TEST_PHONES loses its fixed code at once',
   t.equal(next.sms.length, 1)
 })
 
-t.test('test numbers work in development, too', async (t) => {
+t.test('test numbers work in development', async (t) => {
   const { url } = await testDatabase(t)
   const service = await testService(t, {
     env: { NODE_ENV: 'development', DATABASE_URL: url, REDIS_URL: '', TEST_PHONES: `${phone}=${code}` }

@@ -31,7 +31,7 @@ for (const [env, language, text, places, limit] of messages) {
   })
 }
 
-t.test('SMS_APP_NAME is the name in every message', async (t) => {
+t.test('every message starts with SMS_APP_NAME', async (t) => {
   const { message } = config({ SMS_APP_NAME: 'Acme' })
   for (const language of languages) t.match(smsText(message, language, '012345'), /^Acme: .* 012345$/)
 })
@@ -54,7 +54,7 @@ t.test('one SMS has 160 places of GSM 7-bit, two per extension character, or 70 
   t.strictSame(segmentOf('😀'), { places: 2, limit: 70 })
 })
 
-/** What loadConfig says of the messages. */
+/** Returns the issues that loadConfig reports. */
 const issues = (env: Record<string, string>) => {
   try {
     config(env)
@@ -65,7 +65,7 @@ const issues = (env: Record<string, string>) => {
   }
 }
 
-t.test('with a message longer than one SMS the service does not start and names language and length', async (t) => {
+t.test('loadConfig refuses a message longer than one SMS and reports its language and length', async (t) => {
   // With a Latin name, the English message has 160 places, the Russian and Kyrgyz ones 70.
   const longer = (language: string, by: number, limit: number) =>
     `SMS_APP_NAME makes the ${language} message longer than one SMS by ${by}: ${limit + by} of ${limit} characters`
@@ -79,7 +79,7 @@ t.test('with a message longer than one SMS the service does not start and names 
   t.strictSame(issues({ SMS_APP_NAME: 'ж'.repeat(51) }), [longer('en', 2, 70)])
 })
 
-t.test('the autofill line counts, and is named if a message is too long', async (t) => {
+t.test('the autofill line counts towards the length, and the issue mentions its variable', async (t) => {
   const of = 'SMS_APP_NAME and SMS_WEBOTP_DOMAIN make'
   t.strictSame(issues({ ...webOtp, SMS_APP_NAME: 'x'.repeat(25) }), [])
   t.strictSame(issues({ SMS_WEBOTP_DOMAIN: `${'a'.repeat(40)}.example` }), [
@@ -88,14 +88,14 @@ t.test('the autofill line counts, and is named if a message is too long', async 
   ])
 })
 
-t.test('with an Android hash and a message above 140 bytes the service does not start', async (t) => {
+t.test('loadConfig refuses a message above 140 bytes if it has an Android hash', async (t) => {
   const of = 'SMS_APP_NAME and SMS_ANDROID_HASH make'
   t.strictSame(issues({ ...android, SMS_APP_NAME: '語'.repeat(33) }), [])
   t.strictSame(issues({ ...android, SMS_APP_NAME: '語'.repeat(34) }), [
     `${of} the ky message longer than Android reads by 3: 143 of 140 bytes`
-  ], 'though 66 of 70 places')
+  ], 'it takes only 66 of 70 places')
   t.strictSame(issues({ ...android, SMS_APP_NAME: 'x'.repeat(107) }).filter((issue) => issue.includes(' en ')), [
     `${of} the en message longer than Android reads by 1: 141 of 140 bytes`
-  ], 'though 141 of 160 places')
-  t.strictSame(issues({ SMS_APP_NAME: '語'.repeat(43) }), [], 'without it bytes do not count')
+  ], 'it takes only 141 of 160 places')
+  t.strictSame(issues({ SMS_APP_NAME: '語'.repeat(43) }), [], 'without a hash, bytes do not count')
 })

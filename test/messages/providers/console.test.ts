@@ -2,7 +2,7 @@ import t from 'tap'
 import { smsSender } from '../../../src/messages/index.js'
 import { loadConfig } from '../../../src/config/index.js'
 
-t.test('in development a message is shown instead of sent', async (t) => {
+t.test('development shows a message instead of sending it', async (t) => {
   const send = smsSender(loadConfig({ NODE_ENV: 'development', DATABASE_URL: 'postgres://h/d' }).provider)
   const written = t.capture(process.stdout, 'write')
   await send({

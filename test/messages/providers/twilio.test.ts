@@ -83,7 +83,7 @@ const error = (status: number, code: number): Behaviour => (response, form) => j
 const hang: Behaviour = () => {}
 const hangUp: Behaviour = (response) => response.destroy()
 
-/** The Messages API. It treats its n-th request by the n-th behaviour; `seen` has the requests. */
+/** Starts a Messages API. Its n-th request gets the n-th behaviour; `seen` contains the requests. */
 async function api (t: Test, ...behaviours: Behaviour[]) {
   const seen: Array<Pick<IncomingMessage, 'method' | 'url' | 'headers'> & { form: Record<string, string> }> = []
   const server = createServer(async (request, response) => {
@@ -102,7 +102,7 @@ async function api (t: Test, ...behaviours: Behaviour[]) {
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, seen }
 }
 
-t.test('a message is posted once to the Messages API, with account and token', async (t) => {
+t.test('the sender posts a message once to the Messages API, with account and token', async (t) => {
   const { url, seen } = await api(t, created)
   t.equal(await outcome(twilioSms(config(), to(url))(message)), 'accepted')
   t.equal(seen.length, 1)
@@ -125,7 +125,7 @@ t.test('with TWILIO_MESSAGING_SERVICE_SID the messaging service chooses the send
   t.strictSame(seen[0]?.form, { To: '+996555123456', MessagingServiceSid: service, Body: 'Marque: ваш код 012345' })
 })
 
-t.test('one sender sends many messages, also at once', async (t) => {
+t.test('one sender sends many messages in parallel', async (t) => {
   const { url, seen } = await api(t, ...Array.from({ length: 20 }, () => created))
   const send = twilioSms(config(), to(url))
   const numbers = Array.from({ length: 20 }, (_, n) => `+99655512${1000 + n}`)
@@ -133,7 +133,7 @@ t.test('one sender sends many messages, also at once', async (t) => {
   t.strictSame(seen.map(({ form }) => form.To).sort(), numbers)
 })
 
-t.test('a 2xx is accepted with any body, without waiting for the body', async (t) => {
+t.test('the sender accepts a 2xx with any body, without waiting for the body', async (t) => {
   for (const behaviour of [
     (response) => response.writeHead(201).end('<html>'), (response) => response.writeHead(202).end(),
     (response) => response.writeHead(201).write('{')
@@ -143,7 +143,7 @@ t.test('a 2xx is accepted with any body, without waiting for the body', async (t
   }
 })
 
-t.test('numbers that no SMS reaches are distinguished from other refusals; nothing is tried again', async (t) => {
+t.test('the sender distinguishes unreachable numbers from other refusals and tries nothing again', async (t) => {
   for (const [status, code, expected] of [
     [400, 21211, 'unsupported'], // invalid
     [400, 21214, 'unsupported'], // unreachable
@@ -179,7 +179,7 @@ t.test('an error response that does not come from the API is a refusal', async (
   t.equal(await outcome(twilioSms(config(), to(url))(message)), 'refused', 'an incomplete body')
 })
 
-t.test('a redirect is a refusal and is not followed', async (t) => {
+t.test('a redirect is a refusal, and the sender does not follow it', async (t) => {
   for (const status of [301, 302, 303, 307, 308]) {
     const elsewhere = await api(t)
     const { url, seen } = await api(t, (response) => response.writeHead(status, { location: elsewhere.url }).end())
@@ -189,7 +189,7 @@ t.test('a redirect is a refusal and is not followed', async (t) => {
   }
 })
 
-t.test('a message without a connection is tried once more', async (t) => {
+t.test('without a connection the sender tries a message once more', async (t) => {
   const { url, seen } = await api(t, created)
   t.equal(await outcome(twilioSms(config(), to(url, unreachable('ECONNREFUSED')))(message)), 'accepted')
   t.equal(seen.length, 1)
@@ -200,7 +200,7 @@ t.test('a message without a connection is tried once more', async (t) => {
   t.equal(seen.length, 1)
 })
 
-t.test('a message that may have arrived is not sent again', async (t) => {
+t.test('the sender does not repeat a message that may have arrived', async (t) => {
   const { url, seen } = await api(t, hangUp)
   t.equal(await outcome(twilioSms(config(), to(url))(message)), 'uncertain')
   t.equal(seen.length, 1)
@@ -265,7 +265,7 @@ t.test('SMS_PROVIDER=twilio sends through Twilio, to its own URL', async (t) => 
   t.strictSame(uris, [`https://api.twilio.com/2010-04-01/Accounts/${account}/Messages.json`])
 })
 
-/** The whole service, with a Messages API of the given behaviour. */
+/** Starts the whole service with a Messages API of the given behaviours. */
 async function serviceWith (t: Test, env: Record<string, string>, ...behaviours: Behaviour[]) {
   const { url, seen } = await api(t, ...behaviours)
   const all = { ...from, ...env }
@@ -283,7 +283,7 @@ t.test('over HTTP, a code that Twilio sends signs in', async (t) => {
   t.equal((await service.verify(phone, body.slice(-6))).status, 200)
 })
 
-t.test('over HTTP, a bad number is 422 and any other refusal 502; both undo the send', async (t) => {
+t.test('over HTTP, a bad number gives 422 and any other refusal 502; both undo the send', async (t) => {
   const service = await serviceWith(t, { CODE_SENDS_PER_HOUR: '1', SMS_GUARD_BLOCK_SENDS: '2' }, error(400, 21614),
     error(400, 21408), created)
   const phone = newPhone()
@@ -299,7 +299,7 @@ t.test('over HTTP, a bad number is 422 and any other refusal 502; both undo the 
   })
 })
 
-t.test('over HTTP, no response in time is 502, and code and cooldown stay', async (t) => {
+t.test('over HTTP, a response timeout gives 502, and code and cooldown stay', async (t) => {
   const service = await serviceWith(t, { SMS_TIMEOUT_MS: '200' }, hang)
   const phone = newPhone()
   t.strictSame(...problemOf(await service.send(phone), 502, 'Bad Gateway', 'sms_failed'))

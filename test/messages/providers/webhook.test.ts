@@ -45,7 +45,7 @@ const respond = (status: number, headers: Record<string, string> = {}): Behaviou
 const hang: Behaviour = () => {}
 const hangUp: Behaviour = (response) => response.destroy()
 
-/** A provider. It treats its n-th request by the n-th behaviour; `seen` has the requests. */
+/** Starts a provider. Its n-th request gets the n-th behaviour; `seen` contains the requests. */
 async function provider (t: Test, ...behaviours: Behaviour[]) {
   type Seen = Pick<IncomingMessage, 'method' | 'url'> & { headers: Record<string, string>, body: string }
   const seen: Seen[] = []
@@ -83,7 +83,7 @@ t.test('a message and its headers fit the OpenAPI document', async (t) => {
     Object.keys(headers).filter((name) => name.startsWith('webhook-')))
 })
 
-t.test('a message is posted once, as JSON with exactly five members', async (t) => {
+t.test('the sender posts a message once, as JSON with exactly five members', async (t) => {
   const { url, seen } = await provider(t, respond(200))
   await senderTo(url)(message)
   t.equal(seen.length, 1)
@@ -108,7 +108,7 @@ t.test('a Standard Webhooks verifier accepts the signed message and nothing else
   t.throws(() => new Webhook(`whsec_${Buffer.alloc(24, 'another key').toString('base64')}`).verify(body, headers))
 })
 
-t.test('any 2xx is accepted', async (t) => {
+t.test('the sender accepts any 2xx', async (t) => {
   for (const status of [200, 201, 202, 204]) {
     const { url, seen } = await provider(t, respond(status))
     t.equal(await outcome(senderTo(url)(message)), 'accepted', String(status))
@@ -116,7 +116,7 @@ t.test('any 2xx is accepted', async (t) => {
   }
 })
 
-t.test('a 2xx is accepted without waiting for its body', async (t) => {
+t.test('the sender accepts a 2xx without waiting for its body', async (t) => {
   const { url } = await provider(t, (response) => response.writeHead(200).write('{'))
   t.equal(await outcome(senderTo(url)(message)), 'accepted')
 })
@@ -124,7 +124,7 @@ t.test('a 2xx is accepted without waiting for its body', async (t) => {
 for (const [failure, behaviour] of Object.entries({
   'a 500': respond(500), 'a 503': respond(503), 'a connection that breaks': hangUp
 })) {
-  t.test(`${failure} is tried once more with the same webhook-id, signed`, async (t) => {
+  t.test(`after ${failure} the sender tries once more, signed and with the same webhook-id`, async (t) => {
     const { url, seen } = await provider(t, behaviour, respond(200))
     t.equal(await outcome(senderTo(url)(message)), 'accepted')
     t.equal(seen.length, 2)
@@ -135,13 +135,13 @@ for (const [failure, behaviour] of Object.entries({
   })
 }
 
-t.test('a provider that fails twice refuses the message', async (t) => {
+t.test('after two failures of the provider the outcome is a refusal', async (t) => {
   const { url, seen } = await provider(t, respond(500), respond(503))
   t.equal(await outcome(senderTo(url)(message)), 'refused')
   t.equal(seen.length, 2)
 })
 
-t.test('a provider without a connection refuses the message', async (t) => {
+t.test('without a connection to the provider the outcome is a refusal', async (t) => {
   t.equal(await outcome(senderTo(`http://127.0.0.1:${await freePort()}/`)(message)), 'refused')
 })
 
@@ -159,7 +159,7 @@ t.test('after a broken connection, a refusal of the second try leaves the outcom
   }
 })
 
-t.test('a 4xx refuses the message and is not tried again', async (t) => {
+t.test('a 4xx refuses the message, and the sender does not try again', async (t) => {
   for (const status of [400, 401, 404, 409, 410, 422, 429]) {
     const { url, seen } = await provider(t, respond(status))
     t.equal(await outcome(senderTo(url)(message)), 'refused', String(status))
@@ -243,7 +243,7 @@ t.test('no error of the sender contains the number, the text or the secret', asy
   }
 })
 
-t.test('the package of another provider is not loaded', async (t) => {
+t.test('the service does not load the package of another provider', async (t) => {
   const { url } = await provider(t, respond(200))
   await senderTo(url)(message)
   const isLoaded = () =>
