@@ -3,6 +3,10 @@ import neostandard from 'neostandard'
 export default [
   ...neostandard({ ts: true, ignores: ['dist/', 'build/', '.tap/', '.data/'] }),
   {
+    files: ['{src,test}/**/*.ts'],
+    rules: { '@stylistic/max-len': ['error', { code: 120, ignoreUrls: true }] }
+  },
+  {
     files: ['src/**/*.ts'],
     rules: {
       'max-lines': ['error', 250],

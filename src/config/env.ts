@@ -18,8 +18,8 @@ export type EnvReader = ReturnType<typeof envReader>
 
 /**
  * Reads the variables of `env` one by one. A wrong value adds a line to `issues`, and a placeholder of the right type
- * takes its place. A blank variable counts as unset; trailing line ends are removed. Every secret and every URL may be in
- * a file instead, whose path is in NAME_FILE.
+ * takes its place. A blank variable counts as unset; trailing line ends are removed. Every secret and every URL may be
+ * in a file instead, whose path is in NAME_FILE.
  */
 export function envReader (env: NodeJS.ProcessEnv) {
   const issues: string[] = []

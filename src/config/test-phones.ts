@@ -14,7 +14,8 @@ function isObvious (code: string): boolean {
 
 /**
  * Reads the entries of TEST_PHONES, like `+13125550100=480513`. A number need not be assigned, only begin with the
- * prefix of a market. Production refuses obvious codes. An issue names the place of its entry and shows no number and no code.
+ * prefix of a market. Production refuses obvious codes. An issue has the position of its entry, but neither number nor
+ * code.
  */
 export function readTestPhones (env: EnvReader, isProduction: boolean): TestPhones {
   const phones = new Map<string, { market: MarketId, code: string }>()

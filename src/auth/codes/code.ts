@@ -24,6 +24,6 @@ export const phoneKey = (secret: string, phone: string) => keyedDigest(secret, '
 /** The key of a test number. It differs from phoneKey, so a number removed from TEST_PHONES has no live code. */
 const testPhoneKey = (secret: string, phone: string) => keyedDigest(secret, 'test phone', phone)
 
-/** Returns the function that returns the key of a number under a secret. `testPhones` has the numbers of TEST_PHONES. */
+/** Returns a function: the key of a number under a secret. `testPhones` has the numbers of TEST_PHONES. */
 export const codeKeys = (testPhones: { has: (phone: string) => boolean }) => (secret: string, phone: string) =>
   (testPhones.has(phone) ? testPhoneKey : phoneKey)(secret, phone)
