@@ -1,6 +1,6 @@
 import { Type } from 'typebox'
 import { problems } from '../http/problems.js'
-import { answer, authenticated, limited } from '../http/responses.js'
+import { responseOf, authenticated, limited } from '../http/responses.js'
 
 export const deleteUserSchema = {
   operationId: 'deleteMe',
@@ -9,7 +9,7 @@ export const deleteUserSchema = {
   tags: ['users'],
   ...authenticated,
   response: limited({
-    204: answer(Type.Null(), 'Deleted.'),
+    204: responseOf(Type.Null(), 'Deleted.'),
     ...problems(['bad_request', 'token_missing', 'invalid_token', 'account_in_use', 'payload_too_large',
       'unsupported_media_type', 'rate_limited', 'unavailable'])
   })

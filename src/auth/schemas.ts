@@ -1,5 +1,5 @@
 import { Type } from 'typebox'
-import { answer, authenticated, limited } from '../http/responses.js'
+import { responseOf, authenticated, limited } from '../http/responses.js'
 import { problems } from '../http/problems.js'
 import { defaultMarket, marketIds, markets } from '../phone/markets.js'
 import { LanguageSchema, MarketIdSchema, OpenLanguage, OpenMarket } from '../http/market-schemas.js'
@@ -90,7 +90,7 @@ export const sendVerificationSchema = {
   body: Type.Object({ phone: Phone, language: Type.Optional(LanguageSchema), market: Type.Optional(MarketIdSchema) },
     { title: 'CodeRequest', examples: [{ phone: '+996 555 123 456' }] }),
   response: limited({
-    200: answer(CodeSentSchema, 'A code is on its way.', {
+    200: responseOf(CodeSentSchema, 'A code is on its way.', {
       success: true,
       message: 'A code is on its way by SMS.',
       phone_number: '+996 555 123 456',
@@ -114,7 +114,7 @@ export const verifyCodeSchema = {
   body: Type.Object({ phone: Phone, verification_code: Code, market: Type.Optional(MarketIdSchema) },
     { title: 'LoginRequest', examples: [{ phone: '+996 555 123 456', verification_code: '483920' }] }),
   response: limited({
-    200: answer(LoginSchema, 'Signed in.', {
+    200: responseOf(LoginSchema, 'Signed in.', {
       success: true,
       message: 'Signed in.',
       access_token: 'eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9' +
@@ -147,7 +147,7 @@ export const logoutSchema = {
   tags,
   ...authenticated,
   response: limited({
-    200: answer(DoneSchema, 'Signed out.', { success: true, message: 'Signed out on every device.' }),
+    200: responseOf(DoneSchema, 'Signed out.', { success: true, message: 'Signed out on every device.' }),
     ...problems(['bad_request', 'token_missing', 'invalid_token', 'payload_too_large', 'unsupported_media_type',
       'rate_limited', 'unavailable'])
   })
@@ -173,6 +173,6 @@ export const marketsSchema = {
   description: 'Read it when an app starts: a market may be added at any time.',
   tags,
   response: {
-    200: answer(MarketListSchema, 'The markets whose numbers can sign in.', supportedMarkets)
+    200: responseOf(MarketListSchema, 'The markets whose numbers can sign in.', supportedMarkets)
   }
 }

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { getTableColumns, sql } from 'drizzle-orm'
 import { Type } from 'typebox'
-import { answer } from '../http/responses.js'
+import { responseOf } from '../http/responses.js'
 import { users } from '../db/schema.js'
 import { shapeWatch } from '../db/shape-watch.js'
 import type { OutageLog } from '../monitoring/outage-log.js'
@@ -23,7 +23,7 @@ const liveSchema = {
   summary: 'Check that the process responds',
   description: 'Does not check PostgreSQL and Redis. An orchestrator restarts a process that does not respond.',
   tags,
-  response: { 200: answer(LiveSchema, 'The process responds.', { status: 'ok' }) }
+  response: { 200: responseOf(LiveSchema, 'The process responds.', { status: 'ok' }) }
 }
 const readySchema = {
   operationId: 'getReady',
@@ -31,9 +31,9 @@ const readySchema = {
   description: 'Without Redis the service is degraded: authenticated routes work, but nobody can sign in or out.',
   tags,
   response: {
-    200: answer(ReadySchema, 'The service serves all or some of its routes.',
+    200: responseOf(ReadySchema, 'The service serves all or some of its routes.',
       { status: 'ok', checks: { database: 'up', redis: 'up' } }),
-    503: answer(ReadySchema, 'PostgreSQL is unavailable, or the process drains.',
+    503: responseOf(ReadySchema, 'PostgreSQL is unavailable, or the process drains.',
       { status: 'unavailable', checks: { database: 'down', redis: 'up' } })
   }
 }

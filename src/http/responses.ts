@@ -20,7 +20,7 @@ export const header = (description: string, format?: 'int32' | 'int64'): Header 
 /**
  * The schema of a response, with additions for the document: when the response is sent, an example, and its headers.
  */
-export function answer<T extends TSchema> (
+export function responseOf<T extends TSchema> (
   schema: T, description: string, example?: Static<T>, headers?: Record<string, Header>
 ): T {
   return {

@@ -1,5 +1,5 @@
 import { Type, type Static } from 'typebox'
-import { answer, authenticated, header, limited } from '../http/responses.js'
+import { responseOf, authenticated, header, limited } from '../http/responses.js'
 import { problems } from '../http/problems.js'
 import { done, DoneSchema, Int32, Nullable, OptionalText, RequiredText, success, Timestamp } from '../http/schemas.js'
 import type { Address, AddressFields } from './repository.js'
@@ -103,7 +103,7 @@ export const listAddressesSchema = {
   tags,
   ...authenticated,
   response: {
-    200: answer(AddressListSchema,
+    200: responseOf(AddressListSchema,
       'The default first, then the newest.', { success: true, addresses: [exampleAddress], total: 1 }),
     ...problems(refusals)
   }
@@ -117,7 +117,8 @@ export const createAddressSchema = {
   ...authenticated,
   body: NewAddressSchema,
   response: limited({
-    201: answer(ChangedAddressSchema, 'Added.', { success: true, message: 'Address added.', address: exampleAddress },
+    201: responseOf(ChangedAddressSchema, 'Added.',
+      { success: true, message: 'Address added.', address: exampleAddress },
       { Location: header('The path of the new address.') }),
     ...problems([...bodyRefusals, 'address_limit', 'invalid_request'], '/title')
   })
@@ -131,7 +132,7 @@ export const getAddressSchema = {
   ...authenticated,
   ...byId,
   response: {
-    200: answer(OneAddressSchema, 'The address.', { success: true, address: exampleAddress }),
+    200: responseOf(OneAddressSchema, 'The address.', { success: true, address: exampleAddress }),
     ...problems([...refusals, 'not_found'])
   }
 }
@@ -145,7 +146,7 @@ const updated = {
   ...byId,
   body: AddressChangesSchema,
   response: limited({
-    200: answer(ChangedAddressSchema, 'The changed address.',
+    200: responseOf(ChangedAddressSchema, 'The changed address.',
       { success: true, message: 'Address changed.', address: { ...exampleAddress, ...exampleChanges } }),
     ...problems([...bodyRefusals, 'not_found', 'invalid_request'], '/title')
   })
@@ -161,7 +162,7 @@ export const deleteAddressSchema = {
   ...authenticated,
   ...byId,
   response: limited({
-    200: answer(DoneSchema, 'Deleted.', { success: true, message: 'Address deleted.' }),
+    200: responseOf(DoneSchema, 'Deleted.', { success: true, message: 'Address deleted.' }),
     ...problems([...bodyRefusals, 'not_found'])
   })
 }

@@ -1,5 +1,5 @@
 import { Type, type Static } from 'typebox'
-import { answer, authenticated, limited } from '../http/responses.js'
+import { responseOf, authenticated, limited } from '../http/responses.js'
 import { problems } from '../http/problems.js'
 import { formatPhone, isLanguage, marketOf, markets } from '../phone/markets.js'
 import { LanguageSchema, OpenLanguage, OpenMarket } from '../http/market-schemas.js'
@@ -52,7 +52,7 @@ export const getUserSchema = {
   tags,
   ...authenticated,
   response: {
-    200: answer(UserSchema, 'The account.', exampleUser),
+    200: responseOf(UserSchema, 'The account.', exampleUser),
     ...problems(['bad_request', 'token_missing', 'invalid_token', 'rate_limited', 'unavailable'])
   }
 }
@@ -71,7 +71,7 @@ export const patchUserSchema = {
     language: Type.Optional(LanguageSchema)
   }, { title: 'UserChanges', examples: [exampleChanges] }),
   response: limited({
-    200: answer(UserSchema, 'The changed account.',
+    200: responseOf(UserSchema, 'The changed account.',
       { ...exampleUser, ...exampleChanges, name: exampleChanges.full_name }),
     ...problems(['bad_request', 'token_missing', 'invalid_token', 'payload_too_large', 'unsupported_media_type',
       'invalid_request', 'rate_limited', 'unavailable'], '/full_name')

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
 import { Type } from 'typebox'
 import { Problem, problems } from '../../http/problems.js'
-import { answer, authenticated, header } from '../../http/responses.js'
+import { responseOf, authenticated, header } from '../../http/responses.js'
 import { OpenMarket } from '../../http/market-schemas.js'
 import { True, UserId } from '../../http/schemas.js'
 
@@ -19,7 +19,7 @@ export const verifyTokenSchema = {
   tags: ['auth'],
   ...authenticated,
   response: {
-    200: answer(TokenCheckSchema, 'The token is valid.',
+    200: responseOf(TokenCheckSchema, 'The token is valid.',
       { valid: true, user_id: 19, market: 'kg' },
       { 'X-User-Id': header('The id of the user.', 'int64'), 'X-User-Market': header('The market of the user.') }),
     ...problems(['token_missing', 'invalid_token', 'unavailable'])
