@@ -219,10 +219,10 @@ export async function usersShape (db: Queryable): Promise<UsersShape> {
 
 /** The table `users` has a shape that the service cannot work with. */
 export class WrongShape extends Error {
-  readonly problems: string[]
+  readonly issues: string[]
 
-  constructor (problems: string[]) {
-    super(problems.join('\n'))
-    this.problems = problems
+  constructor (issues: string[]) {
+    super(issues.join('\n'))
+    this.issues = issues
   }
 }

@@ -9,8 +9,7 @@ export function fail (...lines: string[]): never {
 
 /** The lines that explain an error at start: its issues, or one line with the cause. */
 export function explain (error: unknown): string[] {
-  if (error instanceof ConfigError) return error.issues
-  if (error instanceof WrongShape) return error.problems
+  if (error instanceof ConfigError || error instanceof WrongShape) return error.issues
   const { code, message } = error as NodeJS.ErrnoException
   return [code === 'EADDRINUSE' ? 'the port is in use, set PORT to another one' : message.replace(/\n.*/s, '')]
 }
