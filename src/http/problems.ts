@@ -56,7 +56,11 @@ export class Problem extends Error {
 
   constructor (code: ProblemCode, { retryAfter, attemptsRemaining, errors, allow, cause }: ProblemExtras = {}) {
     const [statusCode, detail] = publicErrors[code]
+    // Nothing reads the stack of a problem, and with it a problem takes 15 µs of CPU instead of 1.5.
+    const { stackTraceLimit } = Error
+    Error.stackTraceLimit = 0
     super(detail, { cause })
+    Error.stackTraceLimit = stackTraceLimit
     this.problemCode = code
     this.statusCode = statusCode
     this.retryAfter = retryAfter ?? (code === 'unavailable' ? unavailableRetrySeconds : undefined)

@@ -36,6 +36,8 @@ export default fp(async (app) => {
   async function stopListening () {
     const end = performance.now() + acceptMs
     let before
+    // An abort ends the wait in the middle of a turn, when connections may wait already.
+    await turn()
     do {
       before = accepted
       await turn()

@@ -128,3 +128,10 @@ t.test('every path that docs/architecture.md names exists', async (t) => {
   t.ok(named.length > 40)
   for (const path of named) t.ok(existsSync(join('src', path)) || existsSync(path), path)
 })
+
+t.test('the security review has a row for each production dependency', async (t) => {
+  const { dependencies } = JSON.parse(read('package.json')) as { dependencies: Record<string, string> }
+  const [, ...packages] = rowsOf(sectionOf('docs/security-review.md', '## Dependencies')).map(([name]) => name)
+
+  t.strictSame(packages.filter((name) => name !== '---').sort(), [...Object.keys(dependencies), 'fast-jwt'].sort())
+})

@@ -60,7 +60,8 @@ const httpClient = (timeoutMs: number, fetch: typeof globalThis.fetch) => ({
 export function twilioSms (options: TwilioOptions, fetch: typeof globalThis.fetch = globalThis.fetch): SmsSender {
   const { accountSid, authToken, sender, timeoutMs } = options
   const loading = import('twilio').then(({ default: twilio }) => twilio(accountSid, authToken, {
-    httpClient: Object.assign(new twilio.RequestClient(), httpClient(timeoutMs, fetch)),
+    // Not constructed: its constructor reads environment variables.
+    httpClient: Object.assign(Object.create(twilio.RequestClient.prototype), httpClient(timeoutMs, fetch)),
     // Without these, the package reads them from the environment.
     edge: '',
     region: ''

@@ -229,8 +229,13 @@ t.test('Twilio\'s own environment variables change nothing', async (t) => {
   const { url, seen } = await api(t, created)
   const before = { ...process.env }
   t.teardown(() => { process.env = before })
-  Object.assign(process.env,
-    { TWILIO_EDGE: 'sydney', TWILIO_REGION: 'au1', TWILIO_LOG_LEVEL: 'debug', HTTP_PROXY: 'http://127.0.0.1:9' })
+  Object.assign(process.env, {
+    TWILIO_EDGE: 'sydney',
+    TWILIO_REGION: 'au1',
+    TWILIO_LOG_LEVEL: 'debug',
+    TWILIO_CA_BUNDLE: '/no/such/file',
+    HTTP_PROXY: 'http://127.0.0.1:9'
+  })
   const written = t.capture(console, 'log')
   t.equal(await outcome(twilioSms(config(), to(url))(message)), 'accepted')
   t.equal(seen.length, 1)
