@@ -1,11 +1,16 @@
 import { once } from 'node:events'
 import { Server } from 'node:net'
-import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
 
-/** Longest wait for a turn of the event loop in which no connection comes, in milliseconds. */
+/**
+ * The longest search for a quiet turn of the event loop, the longest duration of such a turn, and the pause before each
+ * attempt, in milliseconds.
+ */
 const acceptMs = 1000
-/** How long an idle connection stays open for its client after listening has stopped, in milliseconds. */
+const quietMs = 0.05
+const pauseMs = 1
+/** How long idle connections stay open for their clients after listening has stopped, in milliseconds. */
 const idleMs = 2000
 /** Longest wait for the last responses, in milliseconds. */
 const responsesMs = 8000
@@ -21,30 +26,38 @@ declare module 'fastify' {
   }
 }
 
-/** Stops without losing a request: app.close() alone refuses connections while a gateway still sends them. */
+/** Shuts down without losing a request: app.close() alone refuses connections that a gateway still opens. */
 export default fp(async (app) => {
   let isDraining = false
-  /** Requests that wait until listening has stopped: a response makes its client open the next connection. */
+  /**
+   * Requests that wait until listening has stopped: an earlier response would make the client open its next connection.
+   */
   let held: Array<() => void> | undefined
   let accepted = 0
   app.server.on('connection', () => { accepted++ })
 
   /**
-   * Stops listening after a turn of the event loop in which no connection came. The kernel resets connections that
-   * still wait to be accepted, and a gateway may have sent a request on them.
+   * Stops listening after a quiet turn of the event loop: one that accepted no connection and was too short for a new
+   * one to arrive. The kernel resets connections that still wait to be accepted, though a gateway may have sent a
+   * request on them. Nothing runs between that turn and the close, not even a promise or a function that runs for the
+   * first time. A pause before each turn makes it unlikely that the scheduler preempts the process there.
    */
-  async function stopListening () {
+  const stopListening = () => new Promise<void>((resolve) => {
+    new Server().close()
     const end = performance.now() + acceptMs
-    let before
-    // An abort ends the wait in the middle of a turn, when connections may wait already.
-    await turn()
-    do {
-      before = accepted
-      await turn()
-    } while (accepted > before && performance.now() < end)
-    // The close of an HTTP server would also cut idle connections, on which a request may be arriving.
-    Server.prototype.close.call(app.server)
-  }
+    const pause = () => { setTimeout(() => setImmediate(look), pauseMs) }
+    const look = () => {
+      const [before, began] = [accepted, performance.now()]
+      setImmediate(() => {
+        const now = performance.now()
+        if ((accepted > before || now - began > quietMs) && now < end) return pause()
+        // The close() of http.Server also destroys idle connections, but a request may be arriving on one of them.
+        Server.prototype.close.call(app.server)
+        resolve()
+      })
+    }
+    pause()
+  })
 
   app.decorate('isDraining', () => isDraining)
   app.addHook('onRequest', (_request, _reply, done) => {
@@ -52,7 +65,7 @@ export default fp(async (app) => {
     else done()
   })
 
-  // Also on requests that came before the drain.
+  // The responses to requests that began before the drain carry this header, too.
   app.addHook('onSend', (_request, reply, _payload, done) => {
     if (isDraining) reply.header('connection', 'close')
     done()
@@ -61,13 +74,13 @@ export default fp(async (app) => {
   app.decorate('drain', async (seconds: number, abort: AbortSignal) => {
     const pause = (ms: number) => sleep(ms, undefined, { signal: abort }).catch(() => undefined)
     isDraining = true
-    // Fastify's response to a path that it cannot decode passes no hook.
+    // Fastify's response to a malformed path passes no hook.
     app.server.prependListener('request', (_request, response) => { response.shouldKeepAlive = false })
     await pause(seconds * 1000)
     held = []
     const closed = once(app.server, 'close')
     await stopListening()
-    for (const proceed of held) proceed()
+    for (const resume of held) resume()
     held = undefined
     await Promise.race([closed, pause(idleMs)])
     app.server.closeIdleConnections()
